@@ -1,0 +1,60 @@
+/* checkpoint.h - an MLX checkpoint directory: config, tensors, and each module's exact format.
+ *
+ * Opening reads config.json and the headers of all shards, walks the list of modules that the
+ * architecture has (inventory.c) and finds for each its tensors, shape, kind, bits and group size:
+ * bits = 32 * words / in_features, group = in_features / groups, both exact, compared with
+ * config.json's "quantization".  A missing module, a conflict or a leftover tensor is an error that
+ * says what was found and what would be right.
+ * Lifetime   every pointer handed out lives until rg_checkpoint_close().
+ * Threads    immutable after opening. */
+#ifndef RG_CHECKPOINT_CHECKPOINT_H
+#define RG_CHECKPOINT_CHECKPOINT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "checkpoint/model_config.h"
+#include "checkpoint/safetensors.h"
+#include "checkpoint/weight.h"
+
+enum { RG_LAYER_NONE = -1, RG_LAYER_HEAD = -2 }; /* embedding; final norm and lm_head */
+
+struct rg_module {
+    const char           *path;  /* "model.layers.3.self_attn.q_proj", the wrapper's prefix included */
+    const char           *role;  /* the path inside its layer, "self_attn.q_proj"; else the path without prefix */
+    int32_t               layer; /* 0.., or RG_LAYER_NONE / RG_LAYER_HEAD */
+    struct rg_weight_desc weight; /* norms and biases are float [1][1][n] */
+    bool                  vector; /* a norm weight, a bias, a score correction */
+};
+
+struct rg_checkpoint {
+    const char            *dir;  /* owned */
+    const char            *name; /* the directory's own name; owned */
+    struct rg_model_config config;
+    struct rg_tensor_set  *tensors;
+    struct rg_module      *modules; /* owned, in the order of the inventory */
+    uint32_t               n_modules;
+    uint64_t               total_bytes;  /* of all tensors that belong to modules */
+    uint64_t               parameters;   /* logical weights */
+    uint64_t               embedding_bytes, head_bytes; /* head: final norm + lm_head (0 when tied) */
+    uint64_t              *layer_bytes;  /* owned [num_hidden_layers] */
+};
+
+RG_CHECKED enum rg_code rg_checkpoint_open(struct rg_checkpoint **out, const char *dir,
+                                           bool headers_only, struct rg_err *err);
+void rg_checkpoint_close(struct rg_checkpoint *c); /* accepts NULL */
+
+/* The module with this role in a layer ("self_attn.q_proj"), or with layer RG_LAYER_NONE/HEAD
+ * ("model.embed_tokens", "model.norm", "lm_head"); NULL when the model has none such (an optional
+ * bias, a tied head, the other MLA layout).  Vectors are found by role too: "input_layernorm",
+ * "self_attn.q_proj.bias", "mlp.gate.e_score_correction_bias". */
+const struct rg_module *rg_checkpoint_module(const struct rg_checkpoint *c, int32_t layer,
+                                             const char *role);
+
+/* A model argument of the command line: a directory, or a name of the registry (a JSON file
+ * {"name": {"path": "~/models/..."}}).  *dir is owned by the caller.  registry may be NULL. */
+RG_CHECKED enum rg_code rg_checkpoint_resolve(char **dir, char **name, const char *argument,
+                                              const char *registry, struct rg_err *err);
+
+#endif

@@ -1,0 +1,92 @@
+/* engine.h - token sequences in, sampled tokens out; many at once.
+ *
+ * The engine's thread owns the KV blocks and the sequences.  It makes steps of decode rows and prefill
+ * chunks up to a row budget, runs them through its pipeline and samples.  Which rows share a step
+ * never changes a token.
+ *
+ * Request    rg_engine_submit() copies what it is given and returns; the request then ends with
+ *            exactly one RG_EVENT_END, unless submit failed (then no event ever comes).  Events are
+ *            delivered on the engine's thread, never from inside submit or cancel; a handler must
+ *            only hand them on.
+ * Admission  a request waits in a queue (RG_LIMIT_QUEUE, then RG_E_LIMIT from submit) until blocks for
+ *            its prompt and its max_tokens are free: an admitted request never runs out of memory.
+ * Cancel     takes effect before the next step; the END event says RG_END_CANCELED. */
+#ifndef RG_ENGINE_ENGINE_H
+#define RG_ENGINE_ENGINE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "engine/pipeline.h"
+#include "engine/sampler.h"
+
+struct rg_engine;
+
+struct rg_engine_options {
+    uint32_t context;    /* positions of one sequence, prompt and answer */
+    uint32_t parallel;   /* sequences at once */
+    uint32_t chunk_rows; /* prefill rows per step; 0: 512 */
+};
+
+enum rg_event_kind {
+    RG_EVENT_PREFILL, /* progress: done of total prompt tokens */
+    RG_EVENT_TOKEN,   /* one sampled token, the end-of-sequence token included */
+    RG_EVENT_END
+};
+
+enum rg_end_reason {
+    RG_END_STOP,     /* an end-of-sequence token was sampled */
+    RG_END_LENGTH,   /* max_tokens or the context is full */
+    RG_END_CANCELED,
+    RG_END_ERROR     /* err says why */
+};
+
+struct rg_event {
+    enum rg_event_kind kind;
+    uint64_t           request;
+    uint32_t           done, total;  /* PREFILL */
+    struct rg_sample   sample;       /* TOKEN */
+    bool               is_eos;       /* TOKEN */
+    enum rg_end_reason reason;       /* END */
+    struct rg_err      err;          /* END with RG_END_ERROR */
+    uint32_t           n_prompt, n_generated;
+};
+
+typedef void rg_event_fn(void *ud, const struct rg_event *event);
+
+struct rg_request {
+    const int32_t     *tokens; /* the prompt, n_tokens >= 1; copied */
+    uint32_t           n_tokens;
+    uint32_t           max_tokens; /* >= 1; cut to what the context leaves */
+    struct rg_sampling sampling;   /* bias is copied */
+    uint32_t           choice;     /* index among the n choices of one API request */
+    const int32_t     *eos_ids;    /* copied */
+    uint32_t           n_eos_ids;
+    rg_event_fn       *on_event;
+    void              *ud;
+};
+
+/* Takes over the pipeline, also when it fails. */
+RG_CHECKED enum rg_code rg_engine_open(struct rg_engine **out, struct rg_pipeline *pipeline,
+                                       const struct rg_engine_options *options, struct rg_err *err);
+/* Ends every request with RG_END_CANCELED, then stops the thread. */
+void rg_engine_close(struct rg_engine *e); /* accepts NULL */
+
+/* RG_E_LIMIT: queue full (try again later); RG_E_USAGE: n_tokens >= context. */
+RG_CHECKED enum rg_code rg_engine_submit(struct rg_engine *e, const struct rg_request *request,
+                                         uint64_t *id, struct rg_err *err);
+void rg_engine_cancel(struct rg_engine *e, uint64_t id); /* an id that has ended is ignored */
+
+struct rg_engine_stats {
+    uint32_t running, waiting;
+    uint32_t blocks_used, blocks_total;
+    uint64_t prompt_tokens, generated_tokens, steps;
+    int64_t  heartbeat_ns; /* rg_clock_ns() of the last turn of the engine's loop */
+};
+
+/* A snapshot, from any thread.  An idle engine turns its loop every second, so an old heartbeat
+ * means a stuck engine. */
+void rg_engine_stats(struct rg_engine *e, struct rg_engine_stats *out);
+
+#endif

@@ -1,0 +1,43 @@
+/* model.h - a range of a model's layers, written once over compute ops.
+ *
+ * A part of a model: layers [layer_begin, layer_end), with the embedding and/or the head.  The head
+ * node of a ring has `head`; a node that starts the pipeline has `embed`.  One node has all.
+ * Lifetime   the checkpoint and the backend outlive the model.
+ * Threads    as compute.h: one forward at a time. */
+#ifndef RG_MODEL_MODEL_H
+#define RG_MODEL_MODEL_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "checkpoint/checkpoint.h"
+#include "compute/compute.h"
+
+struct rg_model;
+
+struct rg_model_part {
+    uint32_t layer_begin, layer_end;
+    bool     embed, head;
+};
+
+struct rg_model_part rg_model_whole(const struct rg_model_config *c);
+
+RG_CHECKED enum rg_code rg_model_open(struct rg_model **out, const struct rg_checkpoint *checkpoint,
+                                      struct rg_backend *backend, const struct rg_model_part *part,
+                                      uint32_t max_positions, struct rg_err *err);
+void rg_model_close(struct rg_model *m); /* accepts NULL */
+
+/* What each layer of the part keeps per token; `specs` has room for layer_end - layer_begin. */
+void rg_model_kv_specs(const struct rg_model *m, struct rg_kv_layer_spec *specs);
+
+/* x [n][hidden] in (or the embedding of the n tokens of the step when the part has it and x is NULL),
+ * x [n][hidden] out. */
+struct rg_tensor *rg_model_layers(struct rg_model *m, struct rg_step *s, struct rg_kv *kv,
+                                  const int32_t *tokens, uint32_t n, struct rg_tensor *x);
+
+/* Final norm and lm_head of some rows of x: [n][vocab_size]. */
+struct rg_tensor *rg_model_logits(struct rg_model *m, struct rg_step *s, const struct rg_tensor *x,
+                                  const uint32_t *rows, uint32_t n);
+
+#endif
