@@ -30,8 +30,8 @@ struct rg_linear {
     struct rg_weight *w, *bias;
 };
 
-RG_CHECKED enum rg_code rg_load_weight(struct rg_loader *l, struct rg_weight **out, const char *role,
-                                       struct rg_err *err);
+RG_CHECKED enum rg_code rg_load_weight(struct rg_loader *l, struct rg_weight **out,
+                                       const char *role, struct rg_err *err);
 /* *out = NULL when the checkpoint has no such module. */
 RG_CHECKED enum rg_code rg_load_optional(struct rg_loader *l, struct rg_weight **out,
                                          const char *role, struct rg_err *err);

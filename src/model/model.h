@@ -31,8 +31,8 @@ void rg_model_close(struct rg_model *m); /* accepts NULL */
 /* What each layer of the part keeps per token; `specs` has room for layer_end - layer_begin. */
 void rg_model_kv_specs(const struct rg_model *m, struct rg_kv_layer_spec *specs);
 
-/* x [n][hidden] in (or the embedding of the n tokens of the step when the part has it and x is NULL),
- * x [n][hidden] out. */
+/* x [n][hidden] in and out, n rows of the step; a part with the embedding takes x NULL and makes it
+ * from the tokens. */
 struct rg_tensor *rg_model_layers(struct rg_model *m, struct rg_step *s, struct rg_kv *kv,
                                   const int32_t *tokens, uint32_t n, struct rg_tensor *x);
 
