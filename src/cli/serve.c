@@ -1,0 +1,162 @@
+/* serve.c - wires the API to a model that is loaded on a worker thread while /health already answers.
+ *
+ * One loop on this thread.  States: loading -> serving -> draining; a failed load drains too. */
+#include "cli/serve.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <uv.h>
+
+#include "api/api.h"
+#include "base/clock.h"
+#include "base/limits.h"
+#include "base/log.h"
+
+struct daemon {
+    uv_loop_t             loop;
+    uv_signal_t           on_term, on_int;
+    uv_work_t             load;
+    struct rg_llm_options options;
+    struct rg_api        *api;
+    struct rg_llm        *llm;
+    enum rg_code          load_code;
+    struct rg_err         load_err;
+    bool                  loading, draining, interrupted;
+    bool                  terminal; /* progress may be drawn on stderr */
+    int64_t               load_begin_ms, shown_ms;
+};
+
+/* ---- loading --------------------------------------------------------------------------------- */
+
+/* On the worker thread. */
+static void on_progress(void *ud, uint64_t done, uint64_t total)
+{
+    struct daemon *d = ud;
+    const int64_t  now = rg_clock_ms();
+    const double   seconds = (double)(now - d->load_begin_ms) / 1000.0;
+
+    rg_api_set_progress(d->api, total ? (double)done / (double)total : 0.0);
+    if (!d->terminal || (now - d->shown_ms < 200 && done < total))
+        return;
+    d->shown_ms = now;
+
+    const double rate = seconds > 0.001 ? (double)done / seconds : 0.0;
+
+    fprintf(stderr, "\rloading %.1f of %.1f GB, %.1f GB/s, %.0f s left   %s", (double)done / 1e9,
+            (double)total / 1e9, rate / 1e9, rate > 0 ? (double)(total - done) / rate : 0.0,
+            done >= total ? "\n" : "");
+}
+
+static void load(uv_work_t *work)
+{
+    struct daemon *d = work->data;
+
+    d->load_code = rg_llm_open(&d->llm, &d->options, &d->load_err);
+}
+
+static void on_closed(void *ud);
+
+static void drain(struct daemon *d, int64_t deadline_ms)
+{
+    d->draining = true;
+    rg_api_drain(d->api, deadline_ms, on_closed, d);
+}
+
+static void on_loaded(uv_work_t *work, int status)
+{
+    struct daemon *d = work->data;
+
+    d->loading = false;
+    if (status == UV_ECANCELED || d->load_code) {
+        if (!d->draining)
+            drain(d, 0);
+        return;
+    }
+    if (d->draining)
+        return;
+    rg_api_set_model(d->api, d->llm);
+    rg_log(RG_LOG_INFO, "serve", "model is ready", "model=%s layers=%u context=%u parallel=%u "
+           "kernels=%s threads=%u load_ms=%lld", d->llm->name,
+           d->llm->checkpoint->config.num_hidden_layers, d->llm->context, d->llm->parallel,
+           rg_backend_kernels(d->llm->backend), rg_backend_threads(d->llm->backend),
+           (long long)(rg_clock_ms() - d->load_begin_ms));
+}
+
+/* ---- ending ---------------------------------------------------------------------------------- */
+
+static void on_closed(void *ud)
+{
+    struct daemon *d = ud;
+
+    uv_close((uv_handle_t *)&d->on_term, NULL);
+    uv_close((uv_handle_t *)&d->on_int, NULL);
+}
+
+static void on_signal(uv_signal_t *handle, int number)
+{
+    struct daemon *d = handle->data;
+
+    if (number == SIGINT)
+        d->interrupted = true;
+    if (d->draining) {
+        rg_log(RG_LOG_INFO, "serve", "second signal, ending now", "signal=%d", number);
+        rg_api_drain(d->api, 0, on_closed, d);
+        return;
+    }
+    rg_log(RG_LOG_INFO, "serve", "ending after the running answers", "signal=%d", number);
+    drain(d, RG_LIMIT_DRAIN_MS);
+}
+
+/* ---- the daemon ------------------------------------------------------------------------------ */
+
+static enum rg_code start(struct daemon *d, const struct rg_options *o, struct rg_err *err)
+{
+    const struct rg_api_options api = {.host = o->api_host,
+                                       .port = (uint16_t)o->api_port,
+                                       .api_key_file = o->api_key_file,
+                                       .insecure = o->insecure_api};
+    const enum rg_code code = rg_api_open(&d->api, &d->loop, &api, err);
+
+    if (code)
+        return code;
+    uv_signal_init(&d->loop, &d->on_term);
+    uv_signal_init(&d->loop, &d->on_int);
+    d->on_term.data = d->on_int.data = d->load.data = d;
+    uv_signal_start(&d->on_term, on_signal, SIGTERM);
+    uv_signal_start(&d->on_int, on_signal, SIGINT);
+    d->loading = true;
+    d->load_begin_ms = rg_clock_ms();
+    uv_queue_work(&d->loop, &d->load, load, on_loaded);
+    rg_log(RG_LOG_INFO, "serve", "listening", "address=%s port=%u model=%s", o->api_host,
+           rg_api_port(d->api), o->model);
+    return RG_OK;
+}
+
+enum rg_code rg_serve(const struct rg_options *o, const struct rg_llm_options *llm,
+                      struct rg_err *err)
+{
+    struct daemon d = {.options = *llm, .terminal = isatty(STDERR_FILENO) == 1};
+
+    signal(SIGPIPE, SIG_IGN);
+    d.options.on_progress = on_progress;
+    d.options.ud = &d;
+    if (uv_loop_init(&d.loop) != 0)
+        return rg_fail(err, RG_E_IO, "the event loop does not start");
+
+    enum rg_code code = start(&d, o, err);
+
+    uv_run(&d.loop, UV_RUN_DEFAULT);
+    rg_llm_close(d.llm);
+    uv_loop_close(&d.loop);
+    if (!code && d.load_code) {
+        if (err)
+            *err = d.load_err;
+        code = d.load_code;
+    }
+    if (!code && d.interrupted)
+        code = rg_fail(err, RG_E_CANCELED, "interrupted");
+    return code;
+}
