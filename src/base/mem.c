@@ -37,11 +37,11 @@ void *rg_alloc(size_t bytes)
 
 void *rg_calloc(size_t count, size_t size)
 {
-    if (must_fail())
+    size_t bytes;
+
+    if (__builtin_mul_overflow(count, size, &bytes) || bytes > PTRDIFF_MAX || must_fail())
         return NULL;
-    if (count == 0 || size == 0)
-        count = size = 1;
-    return counted(calloc(count, size));
+    return counted(calloc(1, bytes ? bytes : 1));
 }
 
 void *rg_realloc(void *p, size_t bytes)
@@ -57,7 +57,7 @@ void *rg_realloc_array(void *p, size_t count, size_t size)
 {
     size_t bytes;
 
-    if (__builtin_mul_overflow(count, size, &bytes))
+    if (__builtin_mul_overflow(count, size, &bytes) || bytes > PTRDIFF_MAX)
         return NULL;
     return rg_realloc(p, bytes);
 }
