@@ -7,6 +7,9 @@ target_compile_options(rg_flags INTERFACE
     -Wformat=2 -Wvla -Wundef -fno-common
     # The canonical float order forbids contracting a*b+c behind our back (docs/ARCHITECTURE).
     -ffp-contract=off)
+if(RENGA_FUZZ)
+    target_compile_options(rg_flags INTERFACE -fsanitize=fuzzer-no-link)
+endif()
 if(RENGA_WERROR)
     target_compile_options(rg_flags INTERFACE -Werror)
 endif()
