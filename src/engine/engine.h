@@ -1,15 +1,15 @@
 /* engine.h - token sequences in, sampled tokens out; many at once.
  *
- * The engine's thread owns the KV blocks and the sequences.  It makes steps of decode rows and prefill
- * chunks up to a row budget, runs them through its pipeline and samples.  Which rows share a step
- * never changes a token.
+ * The engine's thread owns the KV blocks and the sequences.  It makes steps of decode rows and
+ * prefill chunks up to a row budget, runs them through its pipeline and samples.  Which rows share
+ * a step never changes a token.
  *
  * Request    rg_engine_submit() copies what it is given and returns; the request then ends with
  *            exactly one RG_EVENT_END, unless submit failed (then no event ever comes).  Events are
  *            delivered on the engine's thread, never from inside submit or cancel; a handler must
  *            only hand them on.
- * Admission  a request waits in a queue (RG_LIMIT_QUEUE, then RG_E_LIMIT from submit) until blocks for
- *            its prompt and its max_tokens are free: an admitted request never runs out of memory.
+ * Admission  a request waits in a queue (RG_LIMIT_QUEUE, then RG_E_LIMIT from submit) until blocks
+ *            for its prompt and its max_tokens are free: an admitted one never runs out of memory.
  * Cancel     takes effect before the next step; the END event says RG_END_CANCELED. */
 #ifndef RG_ENGINE_ENGINE_H
 #define RG_ENGINE_ENGINE_H

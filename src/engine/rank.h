@@ -1,7 +1,7 @@
 /* rank.h - the k highest of n values, without sorting them all.
  *
  * Ties       the lower id is the higher: the order is total, so the result is unique.
- * Cost       O(n + k log k log n) in the usual case: a heap of k, whose lowest few values replace. */
+ * Cost       one pass over z with a heap of k; only the few values above its lowest one move it. */
 #ifndef RG_ENGINE_RANK_H
 #define RG_ENGINE_RANK_H
 

@@ -1,7 +1,7 @@
 /* sampler.c - penalties, filters, draw.
  *
  * Greedy without penalties is one pass over the logits.  top_k and top_p look at the highest values
- * only (rank.h); a draw without them, and top_p's total, walk the vocabulary in the order of ids. */
+ * only (rank.h); a draw without them, and top_p's total, walk the vocabulary in order of ids. */
 #include "engine/sampler.h"
 
 #include <assert.h>
@@ -146,7 +146,7 @@ static float weight(float z, float highest, float temperature)
     return rg_expf((z - highest) / temperature);
 }
 
-/* The first of n weights at which the running sum passes u of the whole; weight 0 is never drawn. */
+/* The first of n weights at which the running sum passes u of the whole; a 0 is never drawn. */
 static uint32_t pick(const float *weights, uint32_t n, double u)
 {
     double   total = 0.0;
@@ -236,7 +236,7 @@ static uint32_t draw_from_ranks(struct rg_sampler *s, const float *z, float high
     return s->ids[pick(s->weights, n, u)];
 }
 
-/* ---- log-probabilities ------------------------------------------------------------------------ */
+/* ---- log-probabilities --------------------------------------------------------------------- */
 
 static void log_probabilities(struct rg_sampler *s, const float *z, uint32_t n_top,
                               struct rg_sample *out)

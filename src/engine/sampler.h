@@ -2,8 +2,8 @@
  *
  * Order      logit_bias, repetition, presence and frequency penalties, temperature, top_k, top_p,
  *            min_p; temperature 0 is argmax after the penalties.  Ties go to the lowest id.
- * Draw       Philox4x32-10 keyed by the seed, counter (choice, position): the same request gives the
- *            same token wherever and whenever it is computed.
+ * Draw       Philox4x32-10 keyed by the seed, counter (choice, position): the same request gives
+ *            the same token wherever and whenever it is computed.
  * Counts     presence and frequency count generated tokens only; repetition looks at prompt and
  *            generated tokens.
  * Floats     no libm (compute/math.h); sums in ascending order of rank or id. */
@@ -42,7 +42,7 @@ struct rg_token_logprob {
 
 struct rg_sample {
     int32_t                 id;
-    float                   logprob; /* of the unpenalised, untempered distribution; 0 unless asked for */
+    float                   logprob; /* before penalties and temperature; 0 unless asked for */
     uint32_t                n_top;
     struct rg_token_logprob top[RG_LIMIT_TOP_LOGPROBS]; /* highest first */
 };

@@ -1,0 +1,20 @@
+/* preload.h - reads the weights of a part of a model into memory before the first request. */
+#ifndef RG_ENGINE_PRELOAD_H
+#define RG_ENGINE_PRELOAD_H
+
+#include <stdint.h>
+
+#include "checkpoint/checkpoint.h"
+#include "model/model.h"
+
+/* Bytes so far and in all; NULL: nobody wants to know. */
+typedef void rg_preload_fn(void *ud, uint64_t done, uint64_t total);
+
+/* Bytes of the weights that the part uses. */
+uint64_t rg_preload_bytes(const struct rg_checkpoint *c, const struct rg_model_part *part);
+
+/* Touches every page of them, with read-ahead. */
+void rg_preload(const struct rg_checkpoint *c, const struct rg_model_part *part,
+                rg_preload_fn *on_progress, void *ud);
+
+#endif
