@@ -1,0 +1,177 @@
+/* checkpoint.c - opening a checkpoint directory: config, tensors, modules, sums. */
+#include "checkpoint/checkpoint.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/arena.h"
+#include "base/file.h"
+#include "base/limits.h"
+#include "base/mem.h"
+#include "checkpoint/inventory.h"
+
+/* The public struct first, so that one pointer is both. */
+struct opened {
+    struct rg_checkpoint pub;
+    struct rg_arena      arena;
+    bool                 config_read;
+};
+
+static enum rg_code read_config(struct opened *o, char **file, struct rg_err *err)
+{
+    char        *text = NULL;
+    size_t       len = 0;
+    enum rg_code code;
+
+    *file = rg_path_join(o->pub.dir, "config.json");
+    if (!*file)
+        return rg_fail(err, RG_E_NOMEM, "%s: no memory for a path", o->pub.dir);
+    code = rg_file_read(&text, &len, *file, RG_LIMIT_CONFIG_BYTES, err);
+    if (!code)
+        code = rg_model_config_parse(&o->pub.config, text, len, *file, err);
+    o->config_read = code == RG_OK;
+    rg_free(text);
+    return code;
+}
+
+/* Tensors that no module took: the first few by name, and how many. */
+static enum rg_code check_leftovers(const struct opened *o, const uint8_t *used, struct rg_err *err)
+{
+    const struct rg_tensor_set  *t = o->pub.tensors;
+    const struct rg_tensor_info *first = NULL;
+    char                         names[320] = "";
+    size_t                       used_bytes = 0;
+    uint32_t                     n = 0;
+
+    for (uint32_t i = 0; i < rg_tensor_set_count(t); i++) {
+        const struct rg_tensor_info *x = rg_tensor_set_at(t, i);
+
+        if (used[i] || rg_inventory_drops(&o->pub.config, x->name))
+            continue;
+        if (n++ < 3) {
+            const int len = snprintf(names + used_bytes, sizeof names - used_bytes, "%s'%.96s'",
+                                     first ? ", " : "", x->name);
+
+            used_bytes += len > 0 ? (size_t)len : 0;
+        }
+        if (!first)
+            first = x;
+    }
+    if (n == 0)
+        return RG_OK;
+    return rg_fail(err, RG_E_BAD_DATA, "%s: %" PRIu32 " tensor%s that a %s of this config.json does "
+                   "not have: %s%s", rg_tensor_set_file(t, first->file)->path, n, n == 1 ? "" : "s",
+                   o->pub.config.model_type, names, n > 3 ? ", ..." : "");
+}
+
+static void add_up(struct rg_checkpoint *c)
+{
+    for (uint32_t i = 0; i < c->n_modules; i++) {
+        const struct rg_module      *m = &c->modules[i];
+        const struct rg_weight_desc *w = &m->weight;
+
+        c->total_bytes += w->bytes;
+        c->parameters += (uint64_t)w->lead * w->rows * w->cols;
+        if (m->layer >= 0)
+            c->layer_bytes[m->layer] += w->bytes;
+        else if (m->layer == RG_LAYER_HEAD)
+            c->head_bytes += w->bytes;
+        else
+            c->embedding_bytes += w->bytes;
+    }
+}
+
+static enum rg_code find_modules(struct opened *o, const char *config_file, struct rg_err *err)
+{
+    struct rg_checkpoint *c = &o->pub;
+    struct rg_inventory   v;
+    struct rg_resolver    r = {.config = &c->config, .tensors = c->tensors, .arena = &o->arena,
+                               .config_file = config_file};
+    enum rg_code          code = rg_inventory_list(&v, &c->config, c->tensors, err);
+
+    if (code)
+        return code;
+    c->modules = rg_calloc(v.n, sizeof c->modules[0]);
+    c->layer_bytes = rg_calloc(c->config.num_hidden_layers, sizeof c->layer_bytes[0]);
+    r.used = rg_calloc((size_t)rg_tensor_set_count(c->tensors) + 1, 1);
+    if (!c->modules || !c->layer_bytes || !r.used)
+        code = rg_fail(err, RG_E_NOMEM, "%s: no memory for %zu modules", c->dir, v.n);
+    for (size_t i = 0; i < v.n && !code; i++) {
+        code = rg_module_resolve(&r, &v.specs[i], &c->modules[i], err);
+        c->n_modules++;
+    }
+    if (!code)
+        code = check_leftovers(o, r.used, err);
+    if (!code)
+        add_up(c);
+    rg_free(r.used);
+    rg_inventory_free(&v);
+    return code;
+}
+
+enum rg_code rg_checkpoint_open(struct rg_checkpoint **out, const char *dir, bool headers_only,
+                                struct rg_err *err)
+{
+    struct rg_err  local;
+    struct opened *o = rg_calloc(1, sizeof *o);
+    char          *config_file = NULL;
+    enum rg_code   code = RG_OK;
+
+    *out = NULL;
+    if (!err)
+        err = &local;
+    if (!o)
+        return rg_fail(err, RG_E_NOMEM, "%s: no memory to open it", dir);
+    rg_arena_init(&o->arena, 0);
+    o->pub.dir = rg_strdup(dir);
+    o->pub.name = rg_directory_name(dir);
+    if (!o->pub.dir || !o->pub.name)
+        code = rg_fail(err, RG_E_NOMEM, "%s: no memory to open it", dir);
+    else if (!rg_dir_exists(dir))
+        code = rg_fail(err, RG_E_USAGE, "%s: no such directory; give the directory of an MLX "
+                       "checkpoint", dir);
+    if (!code)
+        code = read_config(o, &config_file, err);
+    if (!code)
+        code = rg_tensor_set_open(&o->pub.tensors, dir, headers_only, err);
+    if (!code)
+        code = find_modules(o, config_file, err);
+    rg_free(config_file);
+    if (code) {
+        rg_checkpoint_close(&o->pub);
+        return code;
+    }
+    *out = &o->pub;
+    return RG_OK;
+}
+
+void rg_checkpoint_close(struct rg_checkpoint *c)
+{
+    struct opened *o = (struct opened *)c;
+
+    if (!c)
+        return;
+    rg_free((void *)(uintptr_t)c->dir);
+    rg_free((void *)(uintptr_t)c->name);
+    if (o->config_read)
+        rg_model_config_free(&c->config);
+    rg_tensor_set_close(c->tensors);
+    rg_free(c->modules);
+    rg_free(c->layer_bytes);
+    rg_arena_free(&o->arena);
+    rg_free(o);
+}
+
+const struct rg_module *rg_checkpoint_module(const struct rg_checkpoint *c, int32_t layer,
+                                             const char *role)
+{
+    for (uint32_t i = 0; i < c->n_modules; i++) {
+        const struct rg_module *m = &c->modules[i];
+        const bool same = m->layer == layer || (layer < 0 && m->layer < 0);
+
+        if (same && strcmp(m->role, role) == 0)
+            return m;
+    }
+    return NULL;
+}

@@ -1,0 +1,232 @@
+/* st_index.c - model.safetensors.index.json against the tensors that are really there. */
+#include <inttypes.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "base/json.h"
+#include "base/mem.h"
+#include "checkpoint/st_table.h"
+
+struct index {
+    const struct rg_tensor_set *set;
+    const char                 *path;
+    struct rg_json_reader       reader;
+    struct rg_buf               name;
+    uint8_t                    *seen;  /* owned [tensors] */
+    uint32_t                    n_seen;
+    bool                        has_map, has_total;
+    uint64_t                    total; /* metadata.total_size */
+    struct rg_err              *err;
+};
+
+static enum rg_code next(struct index *x, enum rg_json_token *token)
+{
+    const enum rg_code code = rg_json_read(&x->reader, token, x->err);
+
+    return code ? rg_fail_in(x->err, "%s: not valid JSON", x->path) : RG_OK;
+}
+
+static bool token_is(const struct index *x, const char *word)
+{
+    return x->reader.token_len == strlen(word) &&
+           memcmp(x->reader.token_text, word, x->reader.token_len) == 0;
+}
+
+static enum rg_code skip(struct index *x)
+{
+    const enum rg_code code = rg_json_skip(&x->reader, x->err);
+
+    return code ? rg_fail_in(x->err, "%s: not valid JSON", x->path) : RG_OK;
+}
+
+/* metadata.total_size: some writers print a float ("123.0"). */
+static enum rg_code read_total(struct index *x)
+{
+    enum rg_json_token token;
+    const enum rg_code code = next(x, &token);
+    size_t             len = x->reader.token_len;
+
+    if (code)
+        return code;
+    if (token == RG_JSON_T_NUMBER && len > 2 &&
+        memcmp(x->reader.token_text + len - 2, ".0", 2) == 0)
+        len -= 2;
+    if (token != RG_JSON_T_NUMBER || !rg_st_plain_number(x->reader.token_text, len, &x->total))
+        return rg_fail(x->err, RG_E_BAD_DATA,
+                       "%s: metadata.total_size is not a plain number up to 2^53", x->path);
+    x->has_total = true;
+    return RG_OK;
+}
+
+static enum rg_code read_metadata(struct index *x)
+{
+    enum rg_json_token token;
+    enum rg_code       code = next(x, &token);
+
+    if (code)
+        return code;
+    if (token == RG_JSON_T_NULL)
+        return RG_OK;
+    if (token != RG_JSON_T_OBJECT_BEGIN)
+        return rg_fail(x->err, RG_E_BAD_DATA, "%s: metadata is not an object", x->path);
+    for (;;) {
+        code = next(x, &token);
+        if (code || token == RG_JSON_T_OBJECT_END)
+            return code;
+        code = token_is(x, "total_size") ? read_total(x) : skip(x);
+        if (code)
+            return code;
+    }
+}
+
+/* The shard that an entry names is not the one its tensor is in: say why. */
+static enum rg_code wrong_file(struct index *x, const struct rg_tensor_info *t)
+{
+    const int   len = (int)(x->reader.token_len < 128 ? x->reader.token_len : 128);
+    const char *text = x->reader.token_text;
+
+    for (uint32_t i = 0; i < rg_tensor_set_files(x->set); i++) {
+        if (token_is(x, rg_st_file_name(rg_tensor_set_file(x->set, i)->path)))
+            return rg_fail(x->err, RG_E_BAD_DATA,
+                           "%s: tensor '%.160s' should be in %.*s, but %s", x->path, x->name.data,
+                           len, text,
+                           t ? "is in another file" : "that file has none of this name");
+    }
+    return rg_fail(x->err, RG_E_USAGE,
+                   "%s: shard %.*s is missing; is the download complete?", x->path, len, text);
+}
+
+static enum rg_code check_entry(struct index *x)
+{
+    enum rg_json_token           token;
+    const struct rg_tensor_info *t;
+    enum rg_code                 code;
+
+    rg_buf_clear(&x->name);
+    code = rg_json_unescape(&x->reader, &x->name, x->err);
+    if (!code && x->reader.token_nul)
+        code = rg_fail(x->err, RG_E_BAD_DATA, "an escaped NUL in a tensor name");
+    if (code)
+        return rg_fail_in(x->err, "%s: weight_map", x->path);
+    code = next(x, &token);
+    if (code)
+        return code;
+
+    const char *name = x->name.data ? x->name.data : "";
+
+    if (token != RG_JSON_T_STRING)
+        return rg_fail(x->err, RG_E_BAD_DATA, "%s: weight_map: '%.160s' is not a file name",
+                       x->path, name);
+    t = rg_tensor_set_find(x->set, name);
+    if (!t || !token_is(x, rg_st_file_name(rg_tensor_set_file(x->set, t->file)->path)))
+        return wrong_file(x, t);
+
+    uint8_t *seen = &x->seen[t - rg_tensor_set_at(x->set, 0)];
+
+    if (*seen)
+        return rg_fail(x->err, RG_E_BAD_DATA, "%s: weight_map: '%.160s' is there twice", x->path,
+                       name);
+    *seen = 1;
+    x->n_seen++;
+    return RG_OK;
+}
+
+static enum rg_code read_map(struct index *x)
+{
+    enum rg_json_token token;
+    enum rg_code       code = next(x, &token);
+
+    if (code)
+        return code;
+    if (token != RG_JSON_T_OBJECT_BEGIN || x->has_map)
+        return rg_fail(x->err, RG_E_BAD_DATA, "%s: weight_map is not one object", x->path);
+    x->has_map = true;
+    for (;;) {
+        code = next(x, &token);
+        if (code || token == RG_JSON_T_OBJECT_END)
+            return code;
+        code = check_entry(x);
+        if (code)
+            return code;
+    }
+}
+
+static enum rg_code check_complete(const struct index *x)
+{
+    if (!x->has_map)
+        return rg_fail(x->err, RG_E_BAD_DATA, "%s: no weight_map", x->path);
+    if (x->n_seen == rg_tensor_set_count(x->set))
+        return RG_OK;
+    for (uint32_t i = 0; i < rg_tensor_set_count(x->set); i++) {
+        const struct rg_tensor_info *t = rg_tensor_set_at(x->set, i);
+
+        if (!x->seen[i])
+            return rg_fail(x->err, RG_E_BAD_DATA,
+                           "%s: tensor '%.160s' of %s is not in weight_map (%" PRIu32
+                           " such in all); the file is of another download", x->path, t->name,
+                           rg_st_file_name(rg_tensor_set_file(x->set, t->file)->path),
+                           rg_tensor_set_count(x->set) - x->n_seen);
+    }
+    return RG_OK;
+}
+
+static enum rg_code check_total(const struct index *x)
+{
+    uint64_t total = 0;
+
+    for (uint32_t i = 0; i < rg_tensor_set_count(x->set); i++)
+        total += rg_tensor_set_at(x->set, i)->bytes;
+    if (x->has_total && x->total != total)
+        return rg_fail(x->err, RG_E_BAD_DATA,
+                       "%s: metadata.total_size is %" PRIu64 ", the tensors have %" PRIu64
+                       " bytes; a file is of another download", x->path, x->total, total);
+    return RG_OK;
+}
+
+static enum rg_code read_index(struct index *x)
+{
+    enum rg_json_token token;
+    enum rg_code       code = next(x, &token);
+
+    if (!code && token != RG_JSON_T_OBJECT_BEGIN)
+        code = rg_fail(x->err, RG_E_BAD_DATA, "%s: not a JSON object", x->path);
+    while (!code) {
+        code = next(x, &token);
+        if (code || token == RG_JSON_T_OBJECT_END)
+            break;
+        if (token_is(x, "metadata"))
+            code = read_metadata(x);
+        else if (token_is(x, "weight_map"))
+            code = read_map(x);
+        else
+            code = skip(x);
+    }
+    if (!code)
+        code = next(x, &token); /* nothing behind it */
+    if (!code)
+        code = check_complete(x);
+    return code ? code : check_total(x);
+}
+
+enum rg_code rg_st_check_index(const struct rg_tensor_set *s, const char *path, struct rg_err *err)
+{
+    struct index x = {.set = s, .path = path, .err = err};
+    char        *text = NULL;
+    size_t       len = 0;
+    enum rg_code code = rg_file_read(&text, &len, path, RG_LIMIT_INDEX_BYTES, err);
+
+    rg_buf_init(&x.name, RG_LIMIT_INDEX_BYTES);
+    if (!code) {
+        x.seen = rg_calloc((size_t)rg_tensor_set_count(s) + 1, 1);
+        if (!x.seen)
+            code = rg_fail(err, RG_E_NOMEM, "%s: no memory to check it", path);
+    }
+    if (!code) {
+        rg_json_reader_init(&x.reader, text, len, 8);
+        code = read_index(&x);
+    }
+    rg_free(x.seen);
+    rg_free(text);
+    rg_buf_free(&x.name);
+    return code;
+}
