@@ -30,7 +30,7 @@ def generator(*names):
     return np.random.default_rng(int.from_bytes(digest[:8], "little"))
 
 
-def random_weight(checkpoint, path, shape, tied):
+def random_weight(checkpoint, path, shape, tied, latent):
     """Weights with a gain that keeps the stream near unit size, so that every part shows."""
     x = generator(checkpoint, path).standard_normal(shape).astype(np.float32)
     fan_in = np.sqrt(shape[-1])
@@ -48,17 +48,19 @@ def random_weight(checkpoint, path, shape, tied):
         return x * 2 / fan_in
     if "q_proj" in path or "k_proj" in path or "q_b_proj" in path:
         return x * 1.4 / fan_in
+    if "q_a_proj" in path or "kv_a_proj" in path:
+        return x * latent / fan_in
     return x / fan_in
 
 
-def float_model(name, config, dtype):
+def float_model(name, config, dtype, latent):
     model_class, args_class = _get_classes(config)
     model = model_class(args_class.from_dict(config))
     tied = not any("lm_head" in path for path, _ in tree_flatten(model.parameters()))
     keep = getattr(model, "cast_predicate", lambda _: True)
 
     def fill(path, old):
-        new = mx.array(random_weight(name, path, old.shape, tied))
+        new = mx.array(random_weight(name, path, old.shape, tied, latent))
         return new.astype(getattr(mx, dtype)) if keep(path) else new
 
     model.update(tree_map_with_path(fill, model.parameters()))
@@ -217,7 +219,8 @@ def make(out, name, config, scheme, options):
     directory.mkdir(parents=True)
     dtype = options.get("dtype", "bfloat16")
     config = {**json.loads(json.dumps(config)), "torch_dtype": dtype}
-    model, config = quantised(float_model(name, config, dtype), config, scheme, options)
+    model = float_model(name, config, dtype, options.get("latent", 1.0))
+    model, config = quantised(model, config, scheme, options)
     edited = {"old_kv", "unstacked", "extra", "config", "shards"} & set(options)
     if options.get("old_kv"):
         old = store_old_kv(model, config, scheme)

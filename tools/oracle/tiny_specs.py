@@ -13,6 +13,7 @@ A row is (name, config.json without quantization, scheme, options).  Options:
   extra     name -> shape of tensors that a loader has to skip
   false_for module path that is left float and listed as false
   n_tokens  length of the token list
+  latent    gain of q_a_proj and kv_a_proj_with_mqa: small, so that their norms' eps counts
 """
 
 LLAMA = {
@@ -41,6 +42,8 @@ DEEPSEEK = {
     "vocab_size": 107, "max_position_embeddings": 512, "attention_bias": False,
     "tie_word_embeddings": False, "bos_token_id": 1, "eos_token_id": 2,
 }
+# An eps that is felt by values near 1, to tell rms_norm_eps from a built-in one.
+BIG_EPS = {"rms_norm_eps": 0.01}
 # Constants small enough that the ramp of YaRN lies inside the few pairs a tiny head has and that
 # the scaled angles differ visibly within some thirty positions.
 YARN = {"type": "yarn", "factor": 8.0, "original_max_position_embeddings": 64, "beta_fast": 8,
@@ -70,7 +73,7 @@ LONG_ROPE = rope("longrope", original_max_position_embeddings=128,
                  short_factor=[1.0] * 8, long_factor=[1.0, 1.1, 1.3, 1.7, 2.2, 3.0, 4.5, 7.0])
 
 ROWS = [
-    ("llama-q4_64", LLAMA, "4/64", {}),
+    ("llama-q4_64", {**LLAMA, **BIG_EPS}, "4/64", {}),
     ("llama-q4_32-f16-tied", {k: v for k, v in LLAMA.items() if k != "tie_word_embeddings"}, "4/32",
      {"dtype": "float16"}),
     ("llama-q6_128", wide(LLAMA), "6/128", {"index": False}),
@@ -118,13 +121,13 @@ ROWS = [
     ("mistral-f16", {**LLAMA, "model_type": "mistral", "architectures": ["MistralForCausalLM"],
      "num_hidden_layers": 1}, None, {"dtype": "float16", "shards": 2, "index": False}),
     ("qwen2-q4_64-tied", {**QWEN2, "tie_word_embeddings": True}, "4/64", {"index": False}),
-    ("qwen2-q8_32", QWEN2, "8/32", {}),
+    ("qwen2-q8_32", {**QWEN2, **BIG_EPS}, "8/32", {}),
     ("qwen2-mixed_3_6", QWEN2, "mixed_3_6", {}),
     ("qwen2-bf16", {**QWEN2, "num_hidden_layers": 1}, None, {"index": False}),
     ("qwen2-rope_parameters-q6_32", QWEN2, "6/32",
      {"config": {"rope_theta": None,
                  "rope_parameters": {"rope_type": "default", "rope_theta": 50000.0}}}),
-    ("qwen3-q4_64", QWEN3, "4/64", {}),
+    ("qwen3-q4_64", {**QWEN3, **BIG_EPS}, "4/64", {}),
     ("qwen3-q4_64-tied", {**QWEN3, "tie_word_embeddings": True}, "4/64", {"index": False}),
     ("qwen3-yarn-q6_64", {**QWEN3, "rope_theta": 500.0, "rope_scaling":
      rope("yarn", factor=4.0, original_max_position_embeddings=128)}, "6/64", {"index": False}),
@@ -137,7 +140,7 @@ ROWS = [
      {"config": {"rope_theta": None,
                  "rope_parameters": {"rope_type": "default", "rope_theta": 20000.0}}}),
     ("qwen3-q4_64-float_head", QWEN3, "4/64", {"false_for": "lm_head", "index": False}),
-    ("qwen3_moe-q4_64", QWEN3_MOE, "4/64", {}),
+    ("qwen3_moe-q4_64", {**QWEN3_MOE, **BIG_EPS}, "4/64", {}),
     ("qwen3_moe-q4_64-router4", {**QWEN3_MOE, "num_hidden_layers": 1}, "4/64", {"router": 4,
      "index": False}),
     ("qwen3_moe-q4_64-router_float", {**QWEN3_MOE, "num_hidden_layers": 1}, "4/64",
@@ -156,7 +159,7 @@ ROWS = [
     ("qwen3_moe-rope_parameters-q4_32", {**QWEN3_MOE, "num_hidden_layers": 1}, "4/32",
      {"index": False, "config": {"rope_theta": None, "num_experts": None, "num_local_experts": 5,
       "rope_parameters": {"rope_type": "default", "rope_theta": 1000000.0}}}),
-    ("deepseek_v3-q4_64", DEEPSEEK, "4/64", {}),
+    ("deepseek_v3-q4_64", {**DEEPSEEK, **BIG_EPS}, "4/64", {}),
     ("deepseek_v3-q4_32-no_q_lora", {**DEEPSEEK, "q_lora_rank": None, "qk_nope_head_dim": 32},
      "4/32", {"index": False}),
     ("deepseek_v3-q4_64-groups", {**DEEPSEEK, "n_group": 8, "topk_group": 4,
@@ -194,7 +197,7 @@ ROWS = [
     ("kimi_k2-q4_64-unstacked", KIMI_K2, "4/64", {"unstacked": True, "index": False}),
     ("kimi_k2-q4_32-kv_b-unstacked", KIMI_K2, "4/32",
      {"old_kv": True, "unstacked": True, "index": False}),
-    ("kimi_k25-q4_64", kimi_k25(), "4/64", {}),
+    ("kimi_k25-q4_64", kimi_k25(), "4/64", {"latent": 1e-3}),
     ("kimi_k25-mixed_346", kimi_k25(), "mixed_346", {"index": False}),
     ("kimi_k25-q4_64-vision", kimi_k25(num_hidden_layers=1), "4/64",
      {"extra": {"vision_tower.patch_embed.weight": (4, 4),
