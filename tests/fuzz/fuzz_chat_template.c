@@ -1,0 +1,58 @@
+/* fuzz_chat_template.c - text/chat: any template source is parsed or refused, and rendering it ends
+ * within its bounds; spans tile what it wrote. */
+#include <assert.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "fuzz_dir.h"
+#include "text/chat.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static const char request_text[] =
+    "{\"messages\":[{\"role\":\"system\",\"content\":\"Be brief.\"},"
+    "{\"role\":\"user\",\"content\":\"a <|im_end|> b\"},"
+    "{\"role\":\"assistant\",\"content\":null,\"tool_calls\":[{\"type\":\"function\",\"id\":\"c1\","
+    "\"function\":{\"name\":\"f\",\"arguments\":\"{\\\"x\\\": 1}\"}}]},"
+    "{\"role\":\"tool\",\"tool_call_id\":\"c1\",\"content\":\"3\"}],"
+    "\"tools\":[{\"type\":\"function\",\"function\":{\"name\":\"f\",\"parameters\":{}}}]}";
+
+static void render(const struct rg_chat *c, const struct rg_json *request)
+{
+    struct rg_prompt p = {0};
+    struct rg_err    err = {0};
+
+    if (rg_chat_render(c, request, &p, &err) == RG_OK) {
+        size_t at = 0;
+
+        for (size_t i = 0; i < p.n_spans; i++) {
+            assert(p.spans[i].begin == at && p.spans[i].end >= at);
+            at = p.spans[i].end;
+        }
+        assert(at == p.len);
+        rg_prompt_free(&p);
+    } else {
+        assert(err.message[0]);
+    }
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    struct rg_chat *c = NULL;
+    struct rg_json *request = NULL;
+    struct rg_err   err = {0};
+    const int64_t   live = rg_mem_live();
+
+    fuzz_write("chat_template.jinja", data, size);
+    if (rg_json_parse(&request, request_text, strlen(request_text), &rg_json_limits_request, &err))
+        return 0;
+    if (rg_chat_open(&c, fuzz_dir(), &err) == RG_OK) {
+        render(c, request);
+        rg_chat_close(c);
+    }
+    rg_json_free(request);
+    assert(rg_mem_live() == live);
+    return 0;
+}
