@@ -1,7 +1,7 @@
 /* run.c - one answer on the terminal.
  *
- * The engine's thread puts tokens into a list and a byte into a pipe; SIGINT's handler writes to the
- * pipe too.  The main thread sleeps on it, and nothing is lost between looking and sleeping. */
+ * The engine's thread puts tokens into a list and a byte into a pipe; SIGINT's handler writes to
+ * the pipe too.  The main thread sleeps on it: nothing is lost between looking and sleeping. */
 #include "cli/run.h"
 
 #include <errno.h>

@@ -218,11 +218,14 @@ static void end_canceled(struct rg_engine *e, struct rg_sequence *waiting)
 /* After a step that computed its last row: samples from its logits. */
 static void advance(struct rg_engine *e, struct rg_sequence *q, const float *logits)
 {
+    const struct rg_history history = {.tokens = q->tokens,
+                                       .n_tokens = q->n_tokens,
+                                       .n_prompt = q->n_prompt,
+                                       .choice = q->choice};
     struct rg_sample sample;
     struct rg_err    err = {0};
 
-    if (rg_sampler_draw(e->sampler, logits, &q->sampling, q->tokens, q->n_tokens, q->n_prompt,
-                        q->choice, &sample, &err) != RG_OK) {
+    if (rg_sampler_draw(e->sampler, logits, &q->sampling, &history, &sample, &err) != RG_OK) {
         end(e, q, RG_END_ERROR, &err);
         return;
     }

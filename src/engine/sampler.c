@@ -127,15 +127,15 @@ static void penalise_presence(struct rg_sampler *s, const struct rg_sampling *ho
 }
 
 static void adjust(struct rg_sampler *s, const float *logits, const struct rg_sampling *how,
-                   const int32_t *tokens, uint32_t n_tokens, uint32_t n_prompt)
+                   const struct rg_history *h)
 {
     memcpy(s->logits, logits, s->vocab * sizeof(*logits));
     for (uint32_t i = 0; i < how->n_bias; i++)
         s->logits[how->bias[i].id] = bounded(s->logits[how->bias[i].id] + how->bias[i].bias);
     if (is_on(how->repetition_penalty, 1.0f))
-        penalise_repetition(s, how->repetition_penalty, tokens, n_tokens);
+        penalise_repetition(s, how->repetition_penalty, h->tokens, h->n_tokens);
     if (is_on(how->presence_penalty, 0.0f) || is_on(how->frequency_penalty, 0.0f))
-        penalise_presence(s, how, tokens + n_prompt, n_tokens - n_prompt);
+        penalise_presence(s, how, h->tokens + h->n_prompt, h->n_tokens - h->n_prompt);
 }
 
 /* ---- drawing --------------------------------------------------------------------------------- */
@@ -261,26 +261,25 @@ static void log_probabilities(struct rg_sampler *s, const float *z, uint32_t n_t
 }
 
 enum rg_code rg_sampler_draw(struct rg_sampler *s, const float *logits,
-                             const struct rg_sampling *how, const int32_t *tokens,
-                             uint32_t n_tokens, uint32_t n_prompt, uint32_t choice,
+                             const struct rg_sampling *how, const struct rg_history *history,
                              struct rg_sample *out, struct rg_err *err)
 {
     const float *z = logits;
     uint32_t     highest;
     uint32_t     id;
 
-    assert(n_prompt <= n_tokens);
+    assert(history->n_prompt <= history->n_tokens);
     if (!find_highest(logits, s->vocab, &highest))
         return rg_fail(err, RG_E_INTERNAL, "sampler: a logit at position %u is not finite",
-                       n_tokens);
+                       history->n_tokens);
     if (is_adjusted(how)) {
-        adjust(s, logits, how, tokens, n_tokens, n_prompt);
+        adjust(s, logits, how, history);
         z = s->logits;
         find_highest(z, s->vocab, &highest);
     }
     id = highest;
     if (how->temperature > 0.0f) {
-        const double u = rg_philox_draw(how->seed, choice, n_tokens);
+        const double u = rg_philox_draw(how->seed, history->choice, history->n_tokens);
 
         id = how->top_k > 0 || how->top_p < 1.0f ? draw_from_ranks(s, z, z[highest], how, u)
                                                  : draw_from_all(s, z, z[highest], how, u);

@@ -53,11 +53,18 @@ RG_CHECKED enum rg_code rg_sampler_open(struct rg_sampler **out, uint32_t vocab_
                                         struct rg_err *err);
 void rg_sampler_close(struct rg_sampler *s); /* accepts NULL */
 
-/* tokens: prompt then generated, n_prompt of them the prompt.  logits [vocab] is not changed.
- * RG_E_INTERNAL when a logit is not finite. */
+/* What came before: prompt then generated tokens, n_prompt of them the prompt.  The token that is
+ * drawn gets position n_tokens. */
+struct rg_history {
+    const int32_t *tokens;
+    uint32_t       n_tokens, n_prompt;
+    uint32_t       choice; /* index among the n choices of one request */
+};
+
+/* logits [vocab] is not changed.  RG_E_INTERNAL when a logit is not finite. */
 RG_CHECKED enum rg_code rg_sampler_draw(struct rg_sampler *s, const float *logits,
-                                        const struct rg_sampling *how, const int32_t *tokens,
-                                        uint32_t n_tokens, uint32_t n_prompt, uint32_t choice,
-                                        struct rg_sample *out, struct rg_err *err);
+                                        const struct rg_sampling *how,
+                                        const struct rg_history *history, struct rg_sample *out,
+                                        struct rg_err *err);
 
 #endif
