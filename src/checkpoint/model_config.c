@@ -405,7 +405,10 @@ static void read_architecture(const struct rg_json *root, struct rg_model_config
     const struct rg_json *list = rg_json_get(root, "architectures");
     const struct rg_json *j = list && rg_json_type(list) == RG_JSON_ARRAY ? rg_json_first(list) : NULL;
 
-    if (j && rg_json_type(j) == RG_JSON_STRING)
+    /* A class name; it is printed, so anything else is left out. */
+    if (j && rg_json_type(j) == RG_JSON_STRING &&
+        strspn(rg_json_string(j), "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_") ==
+            strlen(rg_json_string(j)))
         (void)snprintf(m->architecture, sizeof m->architecture, "%s", rg_json_string(j));
 }
 
