@@ -104,8 +104,10 @@ enum rg_code rg_model_open(struct rg_model **out, const struct rg_checkpoint *ch
     m->is_mla = m->config->family == RG_FAMILY_DEEPSEEK_V3;
     m->layers = rg_calloc(n_layers > 0 ? n_layers : 1, sizeof(*m->layers));
     code = m->layers ? RG_OK : rg_fail(err, RG_E_NOMEM, "model: no memory for %u layers", n_layers);
+    /* The model's own limit, never this run's: longrope's scale must not depend on --ctx. */
+    (void)max_positions;
     if (code == RG_OK)
-        code = rg_rope_open(&m->rope, &m->config->rope, max_positions, err);
+        code = rg_rope_open(&m->rope, &m->config->rope, m->config->max_position_embeddings, err);
     if (code == RG_OK)
         code = load(m, checkpoint, backend, err);
     if (code != RG_OK) {
