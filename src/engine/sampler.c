@@ -208,10 +208,16 @@ static double weight_of_all(const struct rg_sampler *s, const float *z, float hi
     return total;
 }
 
+static bool is_limited_to_k(const struct rg_sampler *s, const struct rg_sampling *how)
+{
+    return how->top_k > 0 && how->top_k < s->vocab;
+}
+
+/* top_k or top_p: weights are in the order of ranks. */
 static uint32_t draw_from_ranks(struct rg_sampler *s, const float *z, float highest,
                                 const struct rg_sampling *how, double u)
 {
-    const bool by_k = how->top_k > 0 && how->top_k < s->vocab;
+    const bool by_k = is_limited_to_k(s, how);
     uint32_t   k = by_k ? how->top_k : s->vocab < TOP_P_FIRST ? s->vocab : TOP_P_FIRST;
     uint32_t   n = k;
     double     total = 0.0;
@@ -281,8 +287,10 @@ enum rg_code rg_sampler_draw(struct rg_sampler *s, const float *logits,
     if (how->temperature > 0.0f) {
         const double u = rg_philox_draw(how->seed, history->choice, history->n_tokens);
 
-        id = how->top_k > 0 || how->top_p < 1.0f ? draw_from_ranks(s, z, z[highest], how, u)
-                                                 : draw_from_all(s, z, z[highest], how, u);
+        if (is_limited_to_k(s, how) || how->top_p < 1.0f)
+            id = draw_from_ranks(s, z, z[highest], how, u);
+        else
+            id = draw_from_all(s, z, z[highest], how, u);
     }
     memset(out, 0, sizeof(*out));
     out->id = (int32_t)id;
