@@ -1,5 +1,5 @@
 # The CPU backend: common code, the scalar reference, and one library per instruction set, compiled
-# with that set's flags.  select.c chooses at start by what the CPU has.
+# with that set's flags.  backend.c chooses at start by what the CPU has.
 file(GLOB cpu_sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/compute/cpu/*.c
      ${CMAKE_SOURCE_DIR}/src/compute/cpu/scalar/*.c)
 if(cpu_sources)
@@ -13,3 +13,5 @@ if(avx2_sources AND CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
     target_sources(rg_compute PRIVATE $<TARGET_OBJECTS:rg_compute_avx2>)
     target_compile_definitions(rg_compute PRIVATE RG_HAVE_AVX2=1)
 endif()
+# fma(), sqrt() and floor() where the compiler has no instruction for them
+target_link_libraries(rg_compute PUBLIC m)

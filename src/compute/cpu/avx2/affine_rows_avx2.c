@@ -1,0 +1,254 @@
+/* affine_rows_avx2.c - quantised weights times a few rows (decode).
+ *
+ * Eight weight rows at a time, lane = row, so every lane runs the canonical order by itself.  A
+ * register holds 16 codes of row i and 16 of row i + 4; three horizontal adds over the four registers
+ * leave the eight rows' block sums in row order.  4-bit codes stay two to a byte: low nibbles meet the
+ * even activations, high ones the odd (layout SPLIT), and a register holds 32 codes of each row.
+ * 8-bit codes become signed, code - 128, so that |code| * sign(x) fits maddubs (128 * 127 * 2 <
+ * 2^15), and 128 * sum(x) is added to the integer sum.
+ * Scales of 8 rows x 8 groups come in by one transpose. */
+#include <assert.h>
+
+#include "compute/cpu/avx2/vector.h"
+
+enum { ROWS = 8, GROUPS = 8 };
+
+/* Scales or biases of 8 rows and up to 8 groups as floats, [group][row]. */
+struct scale_block {
+    float v[GROUPS][ROWS] __attribute__((aligned(32)));
+};
+
+static void transpose_16bit(__m128i col[8], const uint8_t *p, size_t stride)
+{
+    __m128i r[8], a[8], b[8];
+
+    for (size_t i = 0; i < 8; i++)
+        r[i] = rg_load128(p + i * stride);
+    for (int i = 0; i < 4; i++) {
+        a[2 * i] = _mm_unpacklo_epi16(r[2 * i], r[2 * i + 1]);
+        a[2 * i + 1] = _mm_unpackhi_epi16(r[2 * i], r[2 * i + 1]);
+    }
+    for (int i = 0; i < 2; i++) {
+        b[4 * i] = _mm_unpacklo_epi32(a[4 * i], a[4 * i + 2]);
+        b[4 * i + 1] = _mm_unpackhi_epi32(a[4 * i], a[4 * i + 2]);
+        b[4 * i + 2] = _mm_unpacklo_epi32(a[4 * i + 1], a[4 * i + 3]);
+        b[4 * i + 3] = _mm_unpackhi_epi32(a[4 * i + 1], a[4 * i + 3]);
+    }
+    for (int i = 0; i < 4; i++) {
+        col[2 * i] = _mm_unpacklo_epi64(b[i], b[i + 4]);
+        col[2 * i + 1] = _mm_unpackhi_epi64(b[i], b[i + 4]);
+    }
+}
+
+static void load_scales_slowly(struct scale_block *s, const uint8_t *p, size_t stride,
+                               enum rg_dtype dtype, uint32_t n)
+{
+    for (uint32_t g = 0; g < n; g++)
+        for (uint32_t r = 0; r < ROWS; r++)
+            s->v[g][r] = rg_load_float(p + r * stride, dtype, g);
+}
+
+/* Groups [g, g + n) of the rows at p; returns the index in s of group g.  A rest of fewer than 8 is
+ * read together with the groups before it. */
+static uint32_t load_scales(struct scale_block *s, const uint8_t *p, size_t stride,
+                            enum rg_dtype dtype, uint32_t g, uint32_t n)
+{
+    const uint32_t back = g >= GROUPS - n ? GROUPS - n : 0;
+    __m128i        col[8];
+
+    if (dtype == RG_DTYPE_F32 || n + back < GROUPS) {
+        load_scales_slowly(s, p + (size_t)g * (dtype == RG_DTYPE_F32 ? 4 : 2), stride, dtype, n);
+        return 0;
+    }
+    transpose_16bit(col, p + (size_t)(g - back) * 2, stride);
+    for (int i = 0; i < GROUPS; i++) {
+        const __m256 f = dtype == RG_DTYPE_F16
+                             ? _mm256_cvtph_ps(col[i])
+                             : _mm256_castsi256_ps(
+                                   _mm256_slli_epi32(_mm256_cvtepu16_epi32(col[i]), 16));
+        _mm256_store_ps(s->v[i], f);
+    }
+    return back;
+}
+
+/* What one token brings to the 32 columns at hand. */
+struct x32 {
+    const uint8_t *q;
+    const float   *scale; /* of two blocks */
+    const int32_t *sum;
+};
+
+/* Block sums of rows 0..7 from four registers with four partial sums of row i | row i + 4 each. */
+RG_INLINE __m256i sum_rows(__m256i d0, __m256i d1, __m256i d2, __m256i d3)
+{
+    return _mm256_hadd_epi32(_mm256_hadd_epi32(d0, d1), _mm256_hadd_epi32(d2, d3));
+}
+
+/* Integer dots of 32 columns, 4 bits: both blocks at once. */
+RG_INLINE void dot32_4bit(__m256i block[2], const uint8_t *p, size_t stride, const struct x32 *x)
+{
+    const __m256i mask = _mm256_set1_epi8(15), one = _mm256_set1_epi16(1);
+    const __m256i even = rg_load_twice(x->q), odd = rg_load_twice(x->q + 16);
+    __m256        h[2];
+    __m256i       d[4];
+
+    for (size_t i = 0; i < 4; i++) {
+        const __m256i v = rg_load_pair(p + i * stride, p + (i + 4) * stride);
+        const __m256i low = _mm256_and_si256(v, mask);
+        const __m256i high = _mm256_and_si256(_mm256_srli_epi16(v, 4), mask);
+
+        d[i] = _mm256_madd_epi16(_mm256_add_epi16(_mm256_maddubs_epi16(low, even),
+                                                  _mm256_maddubs_epi16(high, odd)),
+                                 one);
+    }
+    h[0] = _mm256_castsi256_ps(_mm256_hadd_epi32(d[0], d[1]));
+    h[1] = _mm256_castsi256_ps(_mm256_hadd_epi32(d[2], d[3]));
+    block[0] = _mm256_castps_si256(_mm256_shuffle_ps(h[0], h[1], 0x88));
+    block[1] = _mm256_castps_si256(_mm256_shuffle_ps(h[0], h[1], 0xDD));
+}
+
+RG_INLINE __m256i dot16_8bit(const uint8_t *p, size_t stride, const uint8_t *q, int32_t sum)
+{
+    const __m256i flip = _mm256_set1_epi8(-128), one = _mm256_set1_epi16(1);
+    const __m256i x = rg_load_twice(q);
+    __m256i       d[4];
+
+    for (size_t i = 0; i < 4; i++) {
+        const __m256i v =
+            _mm256_xor_si256(rg_load_pair(p + i * stride, p + (i + 4) * stride), flip);
+        d[i] = _mm256_madd_epi16(
+            _mm256_maddubs_epi16(_mm256_abs_epi8(v), _mm256_sign_epi8(x, v)), one);
+    }
+    return _mm256_add_epi32(sum_rows(d[0], d[1], d[2], d[3]), _mm256_set1_epi32(128 * sum));
+}
+
+RG_INLINE void dot32_any(__m256i block[2], const struct rg_unpack *u, const uint8_t *p,
+                         size_t stride, const struct x32 *x, uint32_t bits)
+{
+    const __m256i one = _mm256_set1_epi16(1);
+    __m256i       d[2][4];
+
+    for (size_t i = 0; i < 4; i++) {
+        __m128i low[2], high[2];
+
+        rg_unpack_load(low, p + i * stride, bits);
+        rg_unpack_load(high, p + (i + 4) * stride, bits);
+        for (uint32_t b = 0; b < 2; b++) {
+            const __m256i raw =
+                _mm256_inserti128_si256(_mm256_castsi128_si256(low[b]), high[b], 1);
+            const __m256i codes = rg_unpack_codes(u, raw, b, bits);
+            d[b][i] = _mm256_madd_epi16(
+                _mm256_maddubs_epi16(codes, rg_load_twice(x->q + 16 * b)), one);
+        }
+    }
+    for (int b = 0; b < 2; b++)
+        block[b] = sum_rows(d[b][0], d[b][1], d[b][2], d[b][3]);
+}
+
+RG_INLINE void dot32(__m256i block[2], const struct rg_unpack *u, const uint8_t *p, size_t stride,
+                     const struct x32 *x, uint32_t bits)
+{
+    if (bits == 4) {
+        dot32_4bit(block, p, stride, x);
+    } else if (bits == 8) {
+        block[0] = dot16_8bit(p, stride, x->q, x->sum[0]);
+        block[1] = dot16_8bit(p + 16, stride, x->q + 16, x->sum[1]);
+    } else {
+        dot32_any(block, u, p, stride, x, bits);
+    }
+}
+
+struct row_block {
+    const uint8_t *codes, *scales, *biases; /* of its first row */
+    size_t         stride, scale_stride;
+};
+
+/* Rows 0..7 of a block times one token. */
+RG_INLINE __m256 eight_rows(const struct rg_affine_job *job, const struct row_block *w,
+                            const struct rg_unpack *u, uint32_t token, uint32_t bits)
+{
+    const struct rg_matrix *m = job->m;
+    const uint32_t          groups = m->cols / m->group_size, steps = m->group_size / 32;
+    const float            *gsum = job->x->gsum + token * job->x->gsum_stride;
+    const uint8_t          *p = w->codes;
+    struct x32              x = {job->x->q + token * job->x->q_stride,
+                                 job->x->scale + token * job->x->scale_stride,
+                                 job->x->sum + token * job->x->scale_stride};
+    __m256                  acc = _mm256_setzero_ps(), accb = acc;
+
+    for (uint32_t g = 0; g < groups; g += GROUPS) {
+        const uint32_t     n = groups - g < GROUPS ? groups - g : GROUPS;
+        struct scale_block scales, biases;
+        const uint32_t at = load_scales(&scales, w->scales, w->scale_stride, m->dtype, g, n);
+
+        load_scales(&biases, w->biases, w->scale_stride, m->dtype, g, n);
+        for (uint32_t j = 0; j < n; j++) {
+            const __m256 scale = _mm256_load_ps(scales.v[at + j]);
+
+            for (uint32_t i = 0; i < steps; i++) {
+                __m256i block[2];
+
+                for (size_t r = 0; r < ROWS; r++)
+                    _mm_prefetch((const char *)(p + (r + ROWS) * w->stride), _MM_HINT_T0);
+                dot32(block, u, p, w->stride, &x, bits);
+                for (int b = 0; b < 2; b++)
+                    acc = _mm256_fmadd_ps(
+                        _mm256_mul_ps(scale, _mm256_broadcast_ss(x.scale + b)),
+                        _mm256_cvtepi32_ps(block[b]), acc);
+                p += 4 * bits;
+                x.q += 32;
+                x.scale += 2;
+                x.sum += 2;
+            }
+            accb = _mm256_fmadd_ps(_mm256_load_ps(biases.v[at + j]),
+                                   _mm256_broadcast_ss(gsum + g + j), accb);
+        }
+    }
+    return _mm256_add_ps(acc, accb);
+}
+
+RG_INLINE void rows(const struct rg_affine_job *job, uint32_t bits)
+{
+    const struct rg_matrix *m = job->m;
+    struct row_block        w = {.stride = rg_matrix_row_bytes(m),
+                                 .scale_stride = rg_matrix_scale_bytes(m)};
+    struct rg_affine_job    rest = *job;
+    struct rg_unpack        u;
+    uint32_t                r = job->row_begin;
+
+    rg_unpack_init(&u, bits == 8 || bits == 4 ? 6 : bits);
+    for (; r + ROWS <= job->row_end; r += ROWS) {
+        w.codes = m->data + r * w.stride;
+        w.scales = m->scales + r * w.scale_stride;
+        w.biases = m->biases + r * w.scale_stride;
+        for (uint32_t t = 0; t < job->x->n; t++)
+            _mm256_storeu_ps(job->y + t * job->y_stride + r, eight_rows(job, &w, &u, t, bits));
+    }
+    rest.row_begin = r;
+    rg_affine_scalar(&rest);
+}
+
+void rg_affine_rows_avx2(const struct rg_affine_job *job)
+{
+    assert((job->x->layout == RG_LAYOUT_SPLIT) == (job->m->bits == 4));
+    switch (job->m->bits) {
+    case 2:
+        rows(job, 2);
+        break;
+    case 3:
+        rows(job, 3);
+        break;
+    case 4:
+        rows(job, 4);
+        break;
+    case 5:
+        rows(job, 5);
+        break;
+    case 6:
+        rows(job, 6);
+        break;
+    default:
+        rows(job, 8);
+        break;
+    }
+}
