@@ -100,7 +100,7 @@ double rg_exp(double x)
     return p * power_of_two(half) * power_of_two(whole - half);
 }
 
-double rg_log(double x)
+double rg_ln(double x)
 {
     uint64_t bits;
     int64_t  exponent;
@@ -110,7 +110,7 @@ double rg_log(double x)
         return x;
     if (x < 0x1p-1022) {
         if (x > 0.0)
-            return rg_log(x * 0x1p54) - 54.0 * (LN2_HIGH + LN2_LOW);
+            return rg_ln(x * 0x1p54) - 54.0 * (LN2_HIGH + LN2_LOW);
         return x < 0.0 ? (double)NAN : -(double)INFINITY;
     }
     /* x = m * 2^exponent with m in [sqrt(1/2), sqrt(2)). */
@@ -132,7 +132,7 @@ double rg_log(double x)
 
 double rg_pow(double x, double y)
 {
-    return rg_exp(y * rg_log(x));
+    return rg_exp(y * rg_ln(x));
 }
 
 /* Sine and cosine of |r| <= pi/4. */

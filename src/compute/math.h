@@ -4,16 +4,16 @@
  * these are written with +, *, fma and division only, in one fixed order, and the vector kernels
  * repeat that order lane by lane.
  * Errors     (tests/unit/math_test.c measures them against the C library)
- *            rg_expf: 2 ulp; rg_exp, rg_log: 4 ulp of a double; rg_sin, rg_cos: 4e-16 absolute for
+ *            rg_expf: 2 ulp; rg_exp, rg_ln: 4 ulp of a double; rg_sin, rg_cos: 4e-16 absolute for
  *            |x| <= 2^25; rg_pow: relative (4 + |y ln x|) * 2.3e-16.
- * Limits     rg_log and rg_pow take x > 0 (rg_log(0) is -infinity).  A NaN gives a NaN.
+ * Limits     rg_ln and rg_pow take x > 0 (rg_ln(0) is -infinity).  A NaN gives a NaN.
  * Threads    Pure; the rounding mode must be to nearest and flush-to-zero off. */
 #ifndef RG_COMPUTE_MATH_H
 #define RG_COMPUTE_MATH_H
 
 float  rg_expf(float x);
 double rg_exp(double x);
-double rg_log(double x);
+double rg_ln(double x);
 double rg_sin(double x);
 double rg_cos(double x);
 double rg_pow(double x, double y);

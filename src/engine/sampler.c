@@ -251,7 +251,7 @@ static void log_probabilities(struct rg_sampler *s, const float *z, uint32_t n_t
     double   norm;
 
     find_highest(z, s->vocab, &highest);
-    norm = (double)z[highest] + rg_log(weight_of_all(s, z, z[highest], 1.0f));
+    norm = (double)z[highest] + rg_ln(weight_of_all(s, z, z[highest], 1.0f));
     out->logprob = (float)((double)z[out->id] - norm);
     if (n_top > RG_LIMIT_TOP_LOGPROBS)
         n_top = RG_LIMIT_TOP_LOGPROBS;

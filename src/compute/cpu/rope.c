@@ -19,7 +19,7 @@ static double period(const struct rg_rope_config *c, uint32_t i)
 
 static double yarn_mscale(double factor, double mscale)
 {
-    return factor <= 1.0 ? 1.0 : 0.1 * mscale * rg_log(factor) + 1.0;
+    return factor <= 1.0 ? 1.0 : 0.1 * mscale * rg_ln(factor) + 1.0;
 }
 
 /* The pair index at which `turns` full turns fit into the original context. */
@@ -27,7 +27,7 @@ static double yarn_correction(const struct rg_rope_config *c, double turns)
 {
     const double context = (double)c->original_max_position_embeddings;
 
-    return c->dims * rg_log(context / (2.0 * PI * turns)) / (2.0 * rg_log(c->theta));
+    return c->dims * rg_ln(context / (2.0 * PI * turns)) / (2.0 * rg_ln(c->theta));
 }
 
 /* Fast pairs keep their frequency, slow ones are slowed by factor, a linear ramp lies between. */
@@ -71,7 +71,7 @@ static void longrope(struct rg_rope *r, const struct rg_rope_config *c, uint32_t
     for (uint32_t i = 0; i < c->dims / 2; i++)
         r->inv_freq[i] = 1.0 / (c->long_factor[i] * period(c, i));
     if (max_positions > c->original_max_position_embeddings)
-        r->input_scale = (float)sqrt(1.0 + rg_log(max_positions / original) / rg_log(original));
+        r->input_scale = (float)sqrt(1.0 + rg_ln(max_positions / original) / rg_ln(original));
 }
 
 static void fill(struct rg_rope *r, const struct rg_rope_config *c, uint32_t max_positions)
