@@ -125,7 +125,9 @@ def functions(text):
             depth += {"(": 1, ")": -1}.get(head[end], 0)
             end += 1
         last = next((j for j in range(i + 1, len(lines)) if lines[j].startswith("}")), i)
-        found.append(Function(m.group(1), bool(re.search(r"\bstatic\b", head[:m.start()])),
+        # A macro in front of the name, or as the name, is taken to hold the `static`.
+        static = re.search(r"\b(static|[A-Z][A-Z0-9_]{2,})\b", head[:m.end()])
+        found.append(Function(m.group(1), bool(static),
                               _split_parameters(head[m.end():end - 1]), first + 1, last + 1,
                               "\n".join(lines[i:last + 1])))
     return found
