@@ -116,7 +116,7 @@ def functions(text):
             continue
         first, head = _signature(lines, i)
         head = re.sub(r"__attribute__\s*\(\(.*?\)\)\s*", "", head)
-        head = re.sub(r"\bRG_[A-Z]+\b(\s*\([^()]*\))?", " ", head)
+        head = re.sub(r"\bRG_(CHECKED|PRINTF\s*\([^()]*\))", " ", head)
         m = re.search(r"(\w+)\s*\(", head)
         if not m:
             continue
