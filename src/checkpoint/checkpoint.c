@@ -14,14 +14,14 @@
 /* The public struct first, so that one pointer is both. */
 struct opened {
     struct rg_checkpoint pub;
-    struct rg_arena      arena;
-    bool                 config_read;
+    struct rg_arena arena;
+    bool config_read;
 };
 
 static enum rg_code read_config(struct opened *o, char **file, struct rg_err *err)
 {
-    char        *text = NULL;
-    size_t       len = 0;
+    char *text = NULL;
+    size_t len = 0;
     enum rg_code code;
 
     *file = rg_path_join(o->pub.dir, "config.json");
@@ -38,11 +38,11 @@ static enum rg_code read_config(struct opened *o, char **file, struct rg_err *er
 /* Tensors that no module took: the first few by name, and how many. */
 static enum rg_code check_leftovers(const struct opened *o, const uint8_t *used, struct rg_err *err)
 {
-    const struct rg_tensor_set  *t = o->pub.tensors;
+    const struct rg_tensor_set *t = o->pub.tensors;
     const struct rg_tensor_info *first = NULL;
-    char                         names[320] = "";
-    size_t                       used_bytes = 0;
-    uint32_t                     n = 0;
+    char names[320] = "";
+    size_t used_bytes = 0;
+    uint32_t n = 0;
 
     for (uint32_t i = 0; i < rg_tensor_set_count(t); i++) {
         const struct rg_tensor_info *x = rg_tensor_set_at(t, i);
@@ -60,15 +60,17 @@ static enum rg_code check_leftovers(const struct opened *o, const uint8_t *used,
     }
     if (n == 0)
         return RG_OK;
-    return rg_fail(err, RG_E_BAD_DATA, "%s: %" PRIu32 " tensor%s that a %s of this config.json does "
-                   "not have: %s%s", rg_tensor_set_file(t, first->file)->path, n, n == 1 ? "" : "s",
+    return rg_fail(err, RG_E_BAD_DATA,
+                   "%s: %" PRIu32 " tensor%s that a %s of this config.json does "
+                   "not have: %s%s",
+                   rg_tensor_set_file(t, first->file)->path, n, n == 1 ? "" : "s",
                    o->pub.config.model_type, names, n > 3 ? ", ..." : "");
 }
 
 static void add_up(struct rg_checkpoint *c)
 {
     for (uint32_t i = 0; i < c->n_modules; i++) {
-        const struct rg_module      *m = &c->modules[i];
+        const struct rg_module *m = &c->modules[i];
         const struct rg_weight_desc *w = &m->weight;
 
         c->total_bytes += w->bytes;
@@ -85,10 +87,12 @@ static void add_up(struct rg_checkpoint *c)
 static enum rg_code find_modules(struct opened *o, const char *config_file, struct rg_err *err)
 {
     struct rg_checkpoint *c = &o->pub;
-    struct rg_inventory   v;
-    struct rg_resolver    r = {.config = &c->config, .tensors = c->tensors, .arena = &o->arena,
-                               .config_file = config_file};
-    enum rg_code          code = rg_inventory_list(&v, &c->config, c->tensors, err);
+    struct rg_inventory v;
+    struct rg_resolver r = {.config = &c->config,
+                            .tensors = c->tensors,
+                            .arena = &o->arena,
+                            .config_file = config_file};
+    enum rg_code code = rg_inventory_list(&v, &c->config, c->tensors, err);
 
     if (code)
         return code;
@@ -113,10 +117,10 @@ static enum rg_code find_modules(struct opened *o, const char *config_file, stru
 enum rg_code rg_checkpoint_open(struct rg_checkpoint **out, const char *dir, bool headers_only,
                                 struct rg_err *err)
 {
-    struct rg_err  local;
+    struct rg_err local;
     struct opened *o = rg_calloc(1, sizeof *o);
-    char          *config_file = NULL;
-    enum rg_code   code = RG_OK;
+    char *config_file = NULL;
+    enum rg_code code = RG_OK;
 
     *out = NULL;
     if (!err)
@@ -129,8 +133,10 @@ enum rg_code rg_checkpoint_open(struct rg_checkpoint **out, const char *dir, boo
     if (!o->pub.dir || !o->pub.name)
         code = rg_fail(err, RG_E_NOMEM, "%s: no memory to open it", dir);
     else if (!rg_dir_exists(dir))
-        code = rg_fail(err, RG_E_USAGE, "%s: no such directory; give the directory of an MLX "
-                       "checkpoint", dir);
+        code = rg_fail(err, RG_E_USAGE,
+                       "%s: no such directory; give the directory of an MLX "
+                       "checkpoint",
+                       dir);
     if (!code)
         code = read_config(o, &config_file, err);
     if (!code)

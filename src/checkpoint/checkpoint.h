@@ -21,8 +21,8 @@
 enum { RG_LAYER_NONE = -1, RG_LAYER_HEAD = -2 }; /* embedding; final norm and lm_head */
 
 struct rg_module {
-    const char           *path;  /* "model.layers.3.self_attn.q_proj", the wrapper's prefix included */
-    const char           *role;  /* the path inside its layer, "self_attn.q_proj"; else the path without prefix */
+    const char           *path;  /* "model.layers.3.self_attn.q_proj", after the wrapper's prefix */
+    const char           *role;  /* "self_attn.q_proj"; outside layers the path without prefix */
     int32_t               layer; /* 0.., or RG_LAYER_NONE / RG_LAYER_HEAD */
     struct rg_weight_desc weight; /* norms and biases are float [1][1][n] */
     bool                  vector; /* a norm weight, a bias, a score correction */
@@ -37,7 +37,8 @@ struct rg_checkpoint {
     uint32_t               n_modules;
     uint64_t               total_bytes;  /* of all tensors that belong to modules */
     uint64_t               parameters;   /* logical weights */
-    uint64_t               embedding_bytes, head_bytes; /* head: final norm + lm_head (0 when tied) */
+    uint64_t               embedding_bytes;
+    uint64_t               head_bytes;  /* final norm and lm_head (which is 0 when tied) */
     uint64_t              *layer_bytes;  /* owned [num_hidden_layers] */
 };
 

@@ -1,8 +1,8 @@
 /* config_quant.c - config.json's "quantization": the globals and the entries of single modules.
  *
  * An entry is an object (its missing values are the mode's defaults, not the globals), true (the
- * globals) or false (not quantised).  Without "quantization", "quantization_config" names the method
- * of a checkpoint that is not MLX's; those are refused by name (model-spec 3.5, 15). */
+ * globals) or false (not quantised).  Without "quantization", "quantization_config" names the
+ * method of a checkpoint that is not MLX's; those are refused by name (model-spec 3.5, 15). */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,7 +12,7 @@
 
 static const struct {
     const char *name;
-    uint32_t    group_size, bits; /* what a missing value means */
+    uint32_t group_size, bits; /* what a missing value means */
 } modes[] = {{"affine", 64, 4}, {"mxfp4", 32, 4}, {"nvfp4", 16, 4}, {"mxfp8", 32, 8}};
 
 static void read_mode(struct rg_cfg *c, struct rg_quant_entry *e, const char **name, size_t *mode)
@@ -30,15 +30,17 @@ static void read_mode(struct rg_cfg *c, struct rg_quant_entry *e, const char **n
             return;
         }
     }
-    c->code = rg_fail(c->err, RG_E_UNSUPPORTED, "%s: '%smode' is '%.40s'; known: affine, mxfp4, "
-                      "nvfp4, mxfp8", c->file, c->where, *name);
+    c->code = rg_fail(c->err, RG_E_UNSUPPORTED,
+                      "%s: '%smode' is '%.40s'; known: affine, mxfp4, "
+                      "nvfp4, mxfp8",
+                      c->file, c->where, *name);
 }
 
 /* mode, bits and group_size of one object, globals or entry. */
 static void read_format(struct rg_cfg *c, struct rg_quant_entry *e)
 {
     const char *name;
-    size_t      mode;
+    size_t mode;
 
     read_mode(c, e, &name, &mode);
     e->bits = rg_cfg_uint(c, "bits", modes[mode].bits, 1, 8);
@@ -50,9 +52,9 @@ static void read_format(struct rg_cfg *c, struct rg_quant_entry *e)
             c->code = rg_fail(c->err, RG_E_BAD_DATA, "%s: '%sbits' is %u; affine has 2 3 4 5 6 8",
                               c->file, c->where, e->bits);
         else if (e->group_size != 32 && e->group_size != 64 && e->group_size != 128)
-            c->code = rg_fail(c->err, RG_E_BAD_DATA,
-                              "%s: '%sgroup_size' is %u; affine has 32 64 128", c->file, c->where,
-                              e->group_size);
+            c->code =
+                rg_fail(c->err, RG_E_BAD_DATA, "%s: '%sgroup_size' is %u; affine has 32 64 128",
+                        c->file, c->where, e->group_size);
     } else if (e->bits != modes[mode].bits || e->group_size != modes[mode].group_size) {
         c->code = rg_fail(c->err, RG_E_BAD_DATA, "%s: '%s' %u-bit group %u; %s is %u-bit group %u",
                           c->file, c->where, e->bits, e->group_size, name, modes[mode].bits,
@@ -63,9 +65,9 @@ static void read_format(struct rg_cfg *c, struct rg_quant_entry *e)
 static void add_entry(struct rg_cfg *c, struct rg_quant_config *q, const struct rg_json *j,
                       size_t *capacity)
 {
-    const char            *path = rg_json_key(j);
+    const char *path = rg_json_key(j);
     struct rg_quant_entry *e;
-    char                   where[160];
+    char where[160];
 
     c->code = rg_grow((void **)&q->entries, capacity, (size_t)q->n_entries + 1,
                       sizeof q->entries[0], c->err);
@@ -95,7 +97,8 @@ static void add_entry(struct rg_cfg *c, struct rg_quant_config *q, const struct 
 
 static int compare_entries(const void *a, const void *b)
 {
-    return strcmp(((const struct rg_quant_entry *)a)->path, ((const struct rg_quant_entry *)b)->path);
+    return strcmp(((const struct rg_quant_entry *)a)->path,
+                  ((const struct rg_quant_entry *)b)->path);
 }
 
 static void read_mlx(struct rg_cfg *c, struct rg_quant_config *q)
@@ -105,8 +108,10 @@ static void read_mlx(struct rg_cfg *c, struct rg_quant_config *q)
     q->present = true;
     read_format(c, &q->global);
     if (rg_cfg_bool(c, "quantize_activations", false) && !c->code)
-        c->code = rg_fail(c->err, RG_E_UNSUPPORTED, "%s: '%squantize_activations' is true: "
-                          "quantised inputs are not supported", c->file, c->where);
+        c->code = rg_fail(c->err, RG_E_UNSUPPORTED,
+                          "%s: '%squantize_activations' is true: "
+                          "quantised inputs are not supported",
+                          c->file, c->where);
     for (const struct rg_json *j = rg_json_first(c->object); j && !c->code; j = rg_json_next(j)) {
         const enum rg_json_type type = rg_json_type(j);
 
@@ -131,10 +136,11 @@ static void read_foreign(struct rg_cfg *c, struct rg_quant_config *q)
         read_mlx(c, q);
         return;
     }
-    c->code = rg_fail(c->err, RG_E_UNSUPPORTED, "%s: quantization_config has quant_method '%.40s'"
-                      "%s%.60s%s, not MLX's format; convert the model with mlx_lm.convert", c->file,
-                      method ? method : "none", format ? " (format '" : "", format ? format : "",
-                      format ? "')" : "");
+    c->code = rg_fail(c->err, RG_E_UNSUPPORTED,
+                      "%s: quantization_config has quant_method '%.40s'"
+                      "%s%.60s%s, not MLX's format; convert the model with mlx_lm.convert",
+                      c->file, method ? method : "none", format ? " (format '" : "",
+                      format ? format : "", format ? "')" : "");
 }
 
 void rg_cfg_read_quant(struct rg_cfg *top, struct rg_cfg *text, struct rg_quant_config *q)
@@ -173,7 +179,7 @@ const struct rg_quant_entry *rg_quant_find(const struct rg_quant_config *q, cons
 
     while (low < high) {
         const size_t middle = low + (high - low) / 2;
-        const int    order = strcmp(q->entries[middle].path, path);
+        const int order = strcmp(q->entries[middle].path, path);
 
         if (order == 0)
             return &q->entries[middle];

@@ -18,17 +18,18 @@ void rg_cfg_missing(struct rg_cfg *c, const char *key)
         c->code = rg_fail(c->err, RG_E_BAD_DATA, "%s: '%s%s' is missing", c->file, c->where, key);
 }
 
-static void wrong_type(struct rg_cfg *c, const char *key, const struct rg_json *j, const char *wanted)
+static void wrong_type(struct rg_cfg *c, const char *key, const struct rg_json *j,
+                       const char *wanted)
 {
-    c->code = rg_fail(c->err, RG_E_BAD_DATA, "%s: '%s%s' is %s, %s expected", c->file, c->where, key,
-                      rg_json_type_name(j), wanted);
+    c->code = rg_fail(c->err, RG_E_BAD_DATA, "%s: '%s%s' is %s, %s expected", c->file, c->where,
+                      key, rg_json_type_name(j), wanted);
 }
 
 uint32_t rg_cfg_uint(struct rg_cfg *c, const char *key, uint32_t fallback, uint32_t least,
                      uint32_t most)
 {
     const struct rg_json *j = rg_cfg_get(c, key);
-    int64_t               v = 0;
+    int64_t v = 0;
 
     if (c->code || !j)
         return fallback;
@@ -37,9 +38,10 @@ uint32_t rg_cfg_uint(struct rg_cfg *c, const char *key, uint32_t fallback, uint3
         return fallback;
     }
     if (!rg_json_int(j, least, most, &v)) {
-        c->code = rg_fail(c->err, RG_E_BAD_DATA,
-                          "%s: '%s%s' is %.40s, an integer from %" PRIu32 " to %" PRIu32
-                          " expected", c->file, c->where, key, rg_json_number_text(j), least, most);
+        c->code =
+            rg_fail(c->err, RG_E_BAD_DATA,
+                    "%s: '%s%s' is %.40s, an integer from %" PRIu32 " to %" PRIu32 " expected",
+                    c->file, c->where, key, rg_json_number_text(j), least, most);
         return fallback;
     }
     return (uint32_t)v;
@@ -48,7 +50,8 @@ uint32_t rg_cfg_uint(struct rg_cfg *c, const char *key, uint32_t fallback, uint3
 /* transformers writes non-finite floats as {"__float__": "Infinity"}. */
 static bool tagged_float(const struct rg_json *j, double *out)
 {
-    const struct rg_json *tag = rg_json_type(j) == RG_JSON_OBJECT ? rg_json_get(j, "__float__") : NULL;
+    const struct rg_json *tag =
+        rg_json_type(j) == RG_JSON_OBJECT ? rg_json_get(j, "__float__") : NULL;
 
     if (!tag || rg_json_type(tag) != RG_JSON_STRING)
         return false;
@@ -66,7 +69,7 @@ static bool tagged_float(const struct rg_json *j, double *out)
 double rg_cfg_real(struct rg_cfg *c, const char *key, double fallback, double least, double most)
 {
     const struct rg_json *j = rg_cfg_get(c, key);
-    double                v = 0;
+    double v = 0;
 
     if (c->code || !j)
         return fallback;
@@ -77,9 +80,9 @@ double rg_cfg_real(struct rg_cfg *c, const char *key, double fallback, double le
         return fallback;
     }
     if (!(v >= least && v <= most)) { /* a NaN is outside too */
-        c->code = rg_fail(c->err, RG_E_BAD_DATA,
-                          "%s: '%s%s' is %.17g, a number from %g to %g expected", c->file, c->where,
-                          key, v, least, most);
+        c->code =
+            rg_fail(c->err, RG_E_BAD_DATA, "%s: '%s%s' is %.17g, a number from %g to %g expected",
+                    c->file, c->where, key, v, least, most);
         return fallback;
     }
     return v;
@@ -121,7 +124,7 @@ const char *rg_cfg_string(struct rg_cfg *c, const char *key)
 
 struct rg_cfg rg_cfg_inside(struct rg_cfg *c, const char *key, const char *where)
 {
-    struct rg_cfg         in = {.file = c->file, .where = where, .err = c->err, .code = c->code};
+    struct rg_cfg in = {.file = c->file, .where = where, .err = c->err, .code = c->code};
     const struct rg_json *j = rg_cfg_get(c, key);
 
     if (c->code || !j)

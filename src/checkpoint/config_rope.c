@@ -10,13 +10,17 @@
 #include "checkpoint/config_reader.h"
 
 static const struct {
-    const char       *name;
+    const char *name;
     enum rg_rope_kind kind;
 } kinds[] = {
-    {"default", RG_ROPE_DEFAULT},       {"mrope", RG_ROPE_DEFAULT},
-    {"linear", RG_ROPE_LINEAR},         {"llama3", RG_ROPE_LLAMA3},
-    {"yarn", RG_ROPE_YARN},             {"deepseek_yarn", RG_ROPE_YARN},
-    {"telechat3-yarn", RG_ROPE_YARN},   {"longrope", RG_ROPE_LONGROPE},
+    {"default", RG_ROPE_DEFAULT},
+    {"mrope", RG_ROPE_DEFAULT},
+    {"linear", RG_ROPE_LINEAR},
+    {"llama3", RG_ROPE_LLAMA3},
+    {"yarn", RG_ROPE_YARN},
+    {"deepseek_yarn", RG_ROPE_YARN},
+    {"telechat3-yarn", RG_ROPE_YARN},
+    {"longrope", RG_ROPE_LONGROPE},
     {"proportional", RG_ROPE_PROPORTIONAL},
 };
 
@@ -41,10 +45,13 @@ static void read_kind(struct rg_cfg *s, struct rg_rope_config *r)
             return;
         }
     }
-    s->code = rg_fail(s->err, RG_E_UNSUPPORTED, "%s: rope type '%.40s' is not supported%s; known: "
-                      "default, linear, llama3, yarn, longrope, proportional", s->file, type,
+    s->code = rg_fail(s->err, RG_E_UNSUPPORTED,
+                      "%s: rope type '%.40s' is not supported%s; known: "
+                      "default, linear, llama3, yarn, longrope, proportional",
+                      s->file, type,
                       strcmp(type, "dynamic") == 0
-                          ? " (its result depends on how a prompt is cut into chunks)" : "");
+                          ? " (its result depends on how a prompt is cut into chunks)"
+                          : "");
 }
 
 static double need_factor(struct rg_cfg *s)
@@ -81,13 +88,15 @@ static void read_llama3(struct rg_cfg *s, struct rg_rope_config *r)
 static void read_long_factor(struct rg_cfg *s, struct rg_rope_config *r)
 {
     const struct rg_json *list = rg_cfg_get(s, "long_factor");
-    const uint32_t        n = r->dims / 2;
+    const uint32_t n = r->dims / 2;
 
     if (s->code)
         return;
     if (!list || rg_json_type(list) != RG_JSON_ARRAY || rg_json_count(list) != n) {
-        s->code = rg_fail(s->err, RG_E_BAD_DATA, "%s: '%slong_factor' must be an array of %u "
-                          "numbers (half the rotated dimensions)", s->file, s->where, n);
+        s->code = rg_fail(s->err, RG_E_BAD_DATA,
+                          "%s: '%slong_factor' must be an array of %u "
+                          "numbers (half the rotated dimensions)",
+                          s->file, s->where, n);
         return;
     }
     r->long_factor = rg_calloc(n, sizeof r->long_factor[0]);
@@ -138,7 +147,8 @@ static void read_scaling(struct rg_cfg *c, struct rg_cfg *s, struct rg_model_con
         if (rg_json_type(j) == RG_JSON_OBJECT && !rg_json_get(j, "__float__")) {
             s->code = rg_fail(s->err, RG_E_UNSUPPORTED,
                               "%s: '%s%.40s' is an object: a rope per kind of layer is not "
-                              "supported", s->file, s->where, rg_json_key(j));
+                              "supported",
+                              s->file, s->where, rg_json_key(j));
             return;
         }
     }
@@ -172,8 +182,8 @@ static void read_scaling(struct rg_cfg *c, struct rg_cfg *s, struct rg_model_con
 static double natural_log(double x)
 {
     static const double ln2 = 0.693147180559945309417232121458;
-    int                 e = 0;
-    double              sum = 0;
+    int e = 0;
+    double sum = 0;
 
     while (x > 1.4142135623730951) {
         x *= 0.5;
@@ -191,7 +201,7 @@ static double natural_log(double x)
     return sum * z + e * ln2;
 }
 
-/* DeepSeek's attention scale: head width^-1/2, times YaRN's factor squared whatever the rope type. */
+/* DeepSeek's attention scale: head width^-1/2, times YaRN's g squared whatever the rope type. */
 static void scale_mla(struct rg_cfg *s, struct rg_model_config *m)
 {
     const double all = s->object ? rg_cfg_real(s, "mscale_all_dim", 0, 0, 1e3) : 0;
@@ -207,11 +217,11 @@ static void scale_mla(struct rg_cfg *s, struct rg_model_config *m)
 
 void rg_cfg_read_rope(struct rg_cfg *c, struct rg_model_config *m, double theta_default)
 {
-    const double           theta_max = 1e15;
+    const double theta_max = 1e15;
     struct rg_rope_config *r = &m->rope;
-    struct rg_cfg          old = rg_cfg_inside(c, "rope_scaling", "rope_scaling.");
-    struct rg_cfg          new = rg_cfg_inside(c, "rope_parameters", "rope_parameters.");
-    struct rg_cfg         *s = old.object ? &old : &new;
+    struct rg_cfg old = rg_cfg_inside(c, "rope_scaling", "rope_scaling.");
+    struct rg_cfg new = rg_cfg_inside(c, "rope_parameters", "rope_parameters.");
+    struct rg_cfg *s = old.object ? &old : &new;
 
     r->factor = 1;
     if (!c->code && !rg_cfg_get(c, "rope_theta") && !rg_cfg_get(&new, "rope_theta") &&

@@ -5,21 +5,32 @@
 #include "checkpoint/weight.h"
 
 static const struct {
-    const char   *name;
+    const char *name;
     enum rg_dtype dtype;
-    uint32_t      bits;
+    uint32_t bits;
 } dtypes[] = {
-    {"BOOL", RG_DTYPE_BOOL, 8},        {"U8", RG_DTYPE_U8, 8},
-    {"I8", RG_DTYPE_I8, 8},            {"F8_E4M3", RG_DTYPE_F8_E4M3, 8},
-    {"F8_E5M2", RG_DTYPE_F8_E5M2, 8},  {"F8_E8M0", RG_DTYPE_F8_E8M0, 8},
-    {"I16", RG_DTYPE_I16, 16},         {"U16", RG_DTYPE_U16, 16},
-    {"F16", RG_DTYPE_F16, 16},         {"BF16", RG_DTYPE_BF16, 16},
-    {"I32", RG_DTYPE_I32, 32},         {"U32", RG_DTYPE_U32, 32},
-    {"F32", RG_DTYPE_F32, 32},         {"I64", RG_DTYPE_I64, 64},
-    {"U64", RG_DTYPE_U64, 64},         {"F64", RG_DTYPE_F64, 64},
-    {"C64", RG_DTYPE_C64, 64},         {"F4", RG_DTYPE_OTHER, 4},
-    {"F6_E2M3", RG_DTYPE_OTHER, 6},    {"F6_E3M2", RG_DTYPE_OTHER, 6},
-    {"F8_E4M3FNUZ", RG_DTYPE_OTHER, 8}, {"F8_E5M2FNUZ", RG_DTYPE_OTHER, 8},
+    {"BOOL", RG_DTYPE_BOOL, 8},
+    {"U8", RG_DTYPE_U8, 8},
+    {"I8", RG_DTYPE_I8, 8},
+    {"F8_E4M3", RG_DTYPE_F8_E4M3, 8},
+    {"F8_E5M2", RG_DTYPE_F8_E5M2, 8},
+    {"F8_E8M0", RG_DTYPE_F8_E8M0, 8},
+    {"I16", RG_DTYPE_I16, 16},
+    {"U16", RG_DTYPE_U16, 16},
+    {"F16", RG_DTYPE_F16, 16},
+    {"BF16", RG_DTYPE_BF16, 16},
+    {"I32", RG_DTYPE_I32, 32},
+    {"U32", RG_DTYPE_U32, 32},
+    {"F32", RG_DTYPE_F32, 32},
+    {"I64", RG_DTYPE_I64, 64},
+    {"U64", RG_DTYPE_U64, 64},
+    {"F64", RG_DTYPE_F64, 64},
+    {"C64", RG_DTYPE_C64, 64},
+    {"F4", RG_DTYPE_OTHER, 4},
+    {"F6_E2M3", RG_DTYPE_OTHER, 6},
+    {"F6_E3M2", RG_DTYPE_OTHER, 6},
+    {"F8_E4M3FNUZ", RG_DTYPE_OTHER, 8},
+    {"F8_E5M2FNUZ", RG_DTYPE_OTHER, 8},
 };
 
 bool rg_dtype_parse(const char *name, size_t len, enum rg_dtype *dtype, uint32_t *bits)

@@ -12,13 +12,13 @@
 #include "base/mem.h"
 
 struct lister {
-    struct rg_inventory          *out;
+    struct rg_inventory *out;
     const struct rg_model_config *c;
-    const struct rg_tensor_set   *tensors;
-    int32_t                       layer;
-    enum rg_code                  code;    /* the first failure sticks */
-    struct rg_module_spec         nowhere; /* what a caller may write to after a failure */
-    struct rg_err                *err;
+    const struct rg_tensor_set *tensors;
+    int32_t layer;
+    enum rg_code code;             /* the first failure sticks */
+    struct rg_module_spec nowhere; /* what a caller may write to after a failure */
+    struct rg_err *err;
 };
 
 static struct rg_module_spec *add(struct lister *l, const char *role)
@@ -82,7 +82,8 @@ static bool tensor_in_layer(const struct lister *l, const char *name)
 {
     char full[256];
 
-    (void)snprintf(full, sizeof full, "%smodel.layers.%" PRId32 ".%s", l->c->prefix, l->layer, name);
+    (void)snprintf(full, sizeof full, "%smodel.layers.%" PRId32 ".%s", l->c->prefix, l->layer,
+                   name);
     return rg_tensor_set_find(l->tensors, full) != NULL;
 }
 
@@ -99,11 +100,13 @@ static void list_mla(struct lister *l)
     } else {
         add_linear(l, "self_attn.q_proj", heads * (nope + rope), hidden, false);
     }
-    add_linear(l, "self_attn.kv_a_proj_with_mqa", c->kv_lora_rank + rope, hidden, c->attention_bias);
+    add_linear(l, "self_attn.kv_a_proj_with_mqa", c->kv_lora_rank + rope, hidden,
+               c->attention_bias);
     add_vector(l, "self_attn.kv_a_layernorm", c->kv_lora_rank);
-    /* mlx-lm wrote kv_b_proj until February 2026, its two halves per head since (model-spec 5.5). */
+    /* mlx-lm wrote kv_b_proj until February 2026, since then its two halves per head. */
     if (tensor_in_layer(l, "self_attn.kv_b_proj.weight")) {
-        add_matrix(l, "self_attn.kv_b_proj", heads * (nope + v), c->kv_lora_rank)->shapes_win = true;
+        add_matrix(l, "self_attn.kv_b_proj", heads * (nope + v), c->kv_lora_rank)->shapes_win =
+            true;
     } else {
         struct rg_module_spec *s = add_matrix(l, "self_attn.embed_q", c->kv_lora_rank, nope);
 
@@ -121,7 +124,7 @@ static void list_attention(struct lister *l)
     const struct rg_model_config *c = l->c;
     const uint32_t q = c->num_attention_heads * c->head_dim;
     const uint32_t kv = c->num_key_value_heads * c->head_dim;
-    const bool     bias = c->attention_bias || c->attention_bias_qkv;
+    const bool bias = c->attention_bias || c->attention_bias_qkv;
 
     add_linear(l, "self_attn.q_proj", q, c->hidden_size, bias);
     add_linear(l, "self_attn.k_proj", kv, c->hidden_size, bias);
@@ -136,8 +139,8 @@ static void list_attention(struct lister *l)
 static void list_mlp(struct lister *l, const char *base, uint32_t width)
 {
     static const char *const names[] = {"gate_proj", "up_proj", "down_proj"};
-    const uint32_t           hidden = l->c->hidden_size;
-    char                     role[RG_ROLE_BYTES];
+    const uint32_t hidden = l->c->hidden_size;
+    char role[RG_ROLE_BYTES];
 
     for (size_t i = 0; i < 3; i++) {
         (void)snprintf(role, sizeof role, "%s.%s", base, names[i]);
@@ -148,8 +151,8 @@ static void list_mlp(struct lister *l, const char *base, uint32_t width)
 static void list_experts(struct lister *l)
 {
     static const char *const names[] = {"gate_proj", "up_proj", "down_proj"};
-    const uint32_t           hidden = l->c->hidden_size, width = l->c->moe_intermediate_size;
-    char                     role[RG_ROLE_BYTES], first[RG_ROLE_BYTES];
+    const uint32_t hidden = l->c->hidden_size, width = l->c->moe_intermediate_size;
+    char role[RG_ROLE_BYTES], first[RG_ROLE_BYTES];
 
     for (size_t i = 0; i < 3; i++) {
         (void)snprintf(role, sizeof role, "mlp.switch_mlp.%s", names[i]);
@@ -166,8 +169,7 @@ static void list_experts(struct lister *l)
 static void list_moe(struct lister *l)
 {
     const struct rg_model_config *c = l->c;
-    struct rg_module_spec        *gate =
-        add_matrix(l, "mlp.gate", c->n_routed_experts, c->hidden_size);
+    struct rg_module_spec *gate = add_matrix(l, "mlp.gate", c->n_routed_experts, c->hidden_size);
 
     if (c->family == RG_FAMILY_DEEPSEEK_V3) {
         gate->never_quantised = true;
@@ -227,8 +229,8 @@ bool rg_inventory_drops(const struct rg_model_config *c, const char *tensor)
 {
     static const char *const vision[] = {"vision_tower", "vision_model", "multi_modal_projector",
                                          "mm_projector"};
-    static const char        layers[] = "model.layers.";
-    const char              *name = tensor;
+    static const char layers[] = "model.layers.";
+    const char *name = tensor;
 
     if (strstr(tensor, "rotary_emb.inv_freq"))
         return true;

@@ -11,20 +11,20 @@
 enum { RG_ROLE_BYTES = 64 };
 
 struct rg_module_spec {
-    char        role[RG_ROLE_BYTES]; /* as struct rg_module has it */
-    int32_t     layer;
-    uint32_t    lead;       /* experts or heads: a leading axis of this size; 0: no such axis */
-    uint32_t    rows, cols; /* a vector: rows 1 */
-    bool        vector;
-    bool        bare;       /* the path is the tensor's name, without ".weight" */
-    bool        never_quantised;
-    bool        shapes_win; /* MLA's split projections: config.json's entry is not asked */
+    char role[RG_ROLE_BYTES]; /* as struct rg_module has it */
+    int32_t layer;
+    uint32_t lead;       /* experts or heads: a leading axis of this size; 0: no such axis */
+    uint32_t rows, cols; /* a vector: rows 1 */
+    bool vector;
+    bool bare; /* the path is the tensor's name, without ".weight" */
+    bool never_quantised;
+    bool shapes_win;        /* MLA's split projections: config.json's entry is not asked */
     const char *one_by_one; /* "gate_proj": stored as mlp.experts.N.gate_proj; NULL: stacked */
 };
 
 struct rg_inventory {
     struct rg_module_spec *specs; /* owned */
-    size_t                 n, capacity;
+    size_t n, capacity;
 };
 
 RG_CHECKED enum rg_code rg_inventory_list(struct rg_inventory *out, const struct rg_model_config *c,
@@ -38,10 +38,10 @@ bool rg_inventory_drops(const struct rg_model_config *c, const char *tensor);
 /* Finds the tensors of modules. */
 struct rg_resolver {
     const struct rg_model_config *config;
-    const struct rg_tensor_set   *tensors;
-    struct rg_arena              *arena;       /* names and pointer tables */
-    uint8_t                      *used;        /* [tensors]: 1 = belongs to a module */
-    const char                   *config_file; /* for messages */
+    const struct rg_tensor_set *tensors;
+    struct rg_arena *arena;  /* names and pointer tables */
+    uint8_t *used;           /* [tensors]: 1 = belongs to a module */
+    const char *config_file; /* for messages */
 };
 
 RG_CHECKED enum rg_code rg_module_resolve(struct rg_resolver *r, const struct rg_module_spec *spec,

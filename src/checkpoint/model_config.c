@@ -17,13 +17,13 @@
 
 struct uint_field {
     const char *key;
-    size_t      at; /* offset in struct rg_model_config */
-    uint32_t    fallback, least, most;
+    size_t at; /* offset in struct rg_model_config */
+    uint32_t fallback, least, most;
 };
 
 #define FIELD(name, fallback, least, most)                                                         \
     {                                                                                              \
-        #name, offsetof(struct rg_model_config, name), fallback, least, most                       \
+#name, offsetof(struct rg_model_config, name), fallback, least, most                       \
     }
 
 static const struct uint_field shared_fields[] = {
@@ -99,19 +99,20 @@ static void read_dense(struct rg_cfg *c, struct rg_model_config *m, uint32_t con
     m->intermediate_size = rg_cfg_uint(c, "intermediate_size", 0, 1, RG_LIMIT_DIM);
     m->max_position_embeddings =
         rg_cfg_uint(c, "max_position_embeddings", context, 1, RG_LIMIT_CONTEXT);
-    m->num_key_value_heads = rg_cfg_uint(c, "num_key_value_heads", m->num_attention_heads, 1,
-                                         RG_LIMIT_HEADS);
+    m->num_key_value_heads =
+        rg_cfg_uint(c, "num_key_value_heads", m->num_attention_heads, 1, RG_LIMIT_HEADS);
     m->head_dim = rg_cfg_uint(c, "head_dim", m->hidden_size / m->num_attention_heads, 1, 65536);
     if (c->code)
         return;
     if (m->num_attention_heads % m->num_key_value_heads != 0)
-        c->code = rg_fail(c->err, RG_E_BAD_DATA, "%s: 'num_attention_heads' (%" PRIu32
-                          ") is not a multiple of 'num_key_value_heads' (%" PRIu32 ")", c->file,
-                          m->num_attention_heads, m->num_key_value_heads);
+        c->code = rg_fail(c->err, RG_E_BAD_DATA,
+                          "%s: 'num_attention_heads' (%" PRIu32
+                          ") is not a multiple of 'num_key_value_heads' (%" PRIu32 ")",
+                          c->file, m->num_attention_heads, m->num_key_value_heads);
     else if (m->head_dim == 0 || m->head_dim % 2 != 0)
         c->code = rg_fail(c->err, RG_E_BAD_DATA,
-                          "%s: a head of %" PRIu32 " dimensions cannot be rotated in pairs", c->file,
-                          m->head_dim);
+                          "%s: a head of %" PRIu32 " dimensions cannot be rotated in pairs",
+                          c->file, m->head_dim);
     m->rope.dims = m->head_dim;
 }
 
@@ -128,14 +129,16 @@ static uint8_t *layer_flags(struct rg_cfg *c, const struct rg_model_config *m)
 static void read_layer_types(struct rg_cfg *c, struct rg_model_config *m)
 {
     const struct rg_json *list = rg_cfg_get(c, "layer_types");
-    uint32_t              i = 0;
-    bool                  windowed = false;
+    uint32_t i = 0;
+    bool windowed = false;
 
     if (c->code || !list)
         return;
     if (rg_json_type(list) != RG_JSON_ARRAY || rg_json_count(list) != m->num_hidden_layers) {
-        c->code = rg_fail(c->err, RG_E_BAD_DATA, "%s: 'layer_types' must be an array of %" PRIu32
-                          " strings, one per layer", c->file, m->num_hidden_layers);
+        c->code =
+            rg_fail(c->err, RG_E_BAD_DATA,
+                    "%s: 'layer_types' must be an array of %" PRIu32 " strings, one per layer",
+                    c->file, m->num_hidden_layers);
         return;
     }
     m->layer_sliding = layer_flags(c, m);
@@ -145,8 +148,10 @@ static void read_layer_types(struct rg_cfg *c, struct rg_model_config *m)
         m->layer_sliding[i] = strcmp(type, "sliding_attention") == 0;
         windowed = windowed || m->layer_sliding[i];
         if (!m->layer_sliding[i] && strcmp(type, "full_attention") != 0)
-            c->code = rg_fail(c->err, RG_E_UNSUPPORTED, "%s: 'layer_types[%" PRIu32
-                              "]' is not full_attention or sliding_attention", c->file, i);
+            c->code =
+                rg_fail(c->err, RG_E_UNSUPPORTED,
+                        "%s: 'layer_types[%" PRIu32 "]' is not full_attention or sliding_attention",
+                        c->file, i);
     }
     m->sliding_window = windowed ? rg_cfg_uint(c, "sliding_window", 0, 1, RG_LIMIT_CONTEXT) : 0;
     if (windowed && m->sliding_window == 0)
@@ -203,8 +208,10 @@ static void read_dense_layers(struct rg_cfg *c, struct rg_model_config *m)
 
         if (rg_json_type(j) != RG_JSON_NUMBER ||
             !rg_json_int(j, 0, (int64_t)m->num_hidden_layers - 1, &layer))
-            c->code = rg_fail(c->err, RG_E_BAD_DATA, "%s: 'mlp_only_layers' must hold layer numbers "
-                              "below %" PRIu32, c->file, m->num_hidden_layers);
+            c->code = rg_fail(c->err, RG_E_BAD_DATA,
+                              "%s: 'mlp_only_layers' must hold layer numbers "
+                              "below %" PRIu32,
+                              c->file, m->num_hidden_layers);
         else
             m->layer_dense[layer] = 1;
     }
@@ -215,17 +222,20 @@ static void check_experts(struct rg_cfg *c, const struct rg_model_config *m)
     if (c->code || m->n_routed_experts == 0)
         return;
     if (m->num_experts_per_tok > m->n_routed_experts)
-        c->code = rg_fail(c->err, RG_E_BAD_DATA, "%s: 'num_experts_per_tok' (%" PRIu32
-                          ") is above the number of experts (%" PRIu32 ")", c->file,
-                          m->num_experts_per_tok, m->n_routed_experts);
+        c->code = rg_fail(c->err, RG_E_BAD_DATA,
+                          "%s: 'num_experts_per_tok' (%" PRIu32
+                          ") is above the number of experts (%" PRIu32 ")",
+                          c->file, m->num_experts_per_tok, m->n_routed_experts);
     else if (m->n_group > 1 &&
              (m->n_routed_experts % m->n_group != 0 || m->n_routed_experts / m->n_group < 2))
-        c->code = rg_fail(c->err, RG_E_BAD_DATA, "%s: 'n_group' (%" PRIu32 ") does not split %" PRIu32
-                          " experts into equal groups of two or more", c->file, m->n_group,
-                          m->n_routed_experts);
+        c->code = rg_fail(c->err, RG_E_BAD_DATA,
+                          "%s: 'n_group' (%" PRIu32 ") does not split %" PRIu32
+                          " experts into equal groups of two or more",
+                          c->file, m->n_group, m->n_routed_experts);
     else if (m->topk_group > m->n_group)
-        c->code = rg_fail(c->err, RG_E_BAD_DATA, "%s: 'topk_group' (%" PRIu32
-                          ") is above 'n_group' (%" PRIu32 ")", c->file, m->topk_group, m->n_group);
+        c->code = rg_fail(c->err, RG_E_BAD_DATA,
+                          "%s: 'topk_group' (%" PRIu32 ") is above 'n_group' (%" PRIu32 ")",
+                          c->file, m->topk_group, m->n_group);
 }
 
 static void read_qwen3_moe(struct rg_cfg *c, struct rg_model_config *m)
@@ -276,14 +286,15 @@ static void read_deepseek(struct rg_cfg *c, struct rg_model_config *m)
     m->rope.interleaved = true;
     m->rope.dims = m->qk_rope_head_dim;
     if (!c->code && m->qk_rope_head_dim % 2 != 0)
-        c->code = rg_fail(c->err, RG_E_BAD_DATA, "%s: 'qk_rope_head_dim' (%" PRIu32
-                          ") must be even", c->file, m->qk_rope_head_dim);
+        c->code =
+            rg_fail(c->err, RG_E_BAD_DATA, "%s: 'qk_rope_head_dim' (%" PRIu32 ") must be even",
+                    c->file, m->qk_rope_head_dim);
     check_experts(c, m);
     rg_cfg_read_rope(c, m, 10000);
 }
 
 static const struct {
-    const char    *model_type;
+    const char *model_type;
     enum rg_family family;
     void (*read)(struct rg_cfg *c, struct rg_model_config *m);
 } families[] = {
@@ -309,11 +320,14 @@ static void check_widths(struct rg_cfg *c, const struct rg_model_config *m)
     if (c->code)
         return;
     if (heads * head > RG_LIMIT_DIM)
-        c->code = rg_fail(c->err, RG_E_LIMIT, "%s: %" PRIu64 " heads of %" PRIu64
-                          " dimensions are over the limit of %u", c->file, heads, head, RG_LIMIT_DIM);
+        c->code =
+            rg_fail(c->err, RG_E_LIMIT,
+                    "%s: %" PRIu64 " heads of %" PRIu64 " dimensions are over the limit of %u",
+                    c->file, heads, head, RG_LIMIT_DIM);
     else if (shared > RG_LIMIT_DIM)
-        c->code = rg_fail(c->err, RG_E_LIMIT, "%s: shared experts %" PRIu64
-                          " wide are over the limit of %u", c->file, shared, RG_LIMIT_DIM);
+        c->code = rg_fail(c->err, RG_E_LIMIT,
+                          "%s: shared experts %" PRIu64 " wide are over the limit of %u", c->file,
+                          shared, RG_LIMIT_DIM);
 }
 
 static int32_t token_id(struct rg_cfg *c, const char *key, const struct rg_json *j)
@@ -328,7 +342,7 @@ static int32_t token_id(struct rg_cfg *c, const char *key, const struct rg_json 
 
 static void read_tokens(struct rg_cfg *c, struct rg_model_config *m)
 {
-    const uint32_t        most = sizeof m->eos_token_ids / sizeof m->eos_token_ids[0];
+    const uint32_t most = sizeof m->eos_token_ids / sizeof m->eos_token_ids[0];
     const struct rg_json *eos = rg_cfg_get(c, "eos_token_id");
     const struct rg_json *bos = rg_cfg_get(c, "bos_token_id");
 
@@ -343,8 +357,9 @@ static void read_tokens(struct rg_cfg *c, struct rg_model_config *m)
     }
     if (rg_json_count(eos) > most) {
         if (!c->code)
-            c->code = rg_fail(c->err, RG_E_LIMIT, "%s: 'eos_token_id' has %zu ids, at most %" PRIu32
-                              " are allowed", c->file, rg_json_count(eos), most);
+            c->code = rg_fail(c->err, RG_E_LIMIT,
+                              "%s: 'eos_token_id' has %zu ids, at most %" PRIu32 " are allowed",
+                              c->file, rg_json_count(eos), most);
         return;
     }
     for (const struct rg_json *j = rg_json_first(eos); j; j = rg_json_next(j))
@@ -353,7 +368,7 @@ static void read_tokens(struct rg_cfg *c, struct rg_model_config *m)
 
 static void unknown_type(struct rg_cfg *c, const char *type)
 {
-    char   known[256] = "";
+    char known[256] = "";
     size_t used = 0;
 
     for (size_t i = 0; i < sizeof families / sizeof families[0]; i++) {
@@ -368,9 +383,9 @@ static void unknown_type(struct rg_cfg *c, const char *type)
 
 static void read_model(struct rg_cfg *top, struct rg_model_config *m)
 {
-    const char   *type = rg_cfg_string(top, "model_type");
+    const char *type = rg_cfg_string(top, "model_type");
     struct rg_cfg text = *top;
-    size_t        i = 0;
+    size_t i = 0;
 
     if (!type) {
         rg_cfg_missing(top, "model_type");
@@ -403,11 +418,13 @@ static void read_model(struct rg_cfg *top, struct rg_model_config *m)
 static void read_architecture(const struct rg_json *root, struct rg_model_config *m)
 {
     const struct rg_json *list = rg_json_get(root, "architectures");
-    const struct rg_json *j = list && rg_json_type(list) == RG_JSON_ARRAY ? rg_json_first(list) : NULL;
+    const struct rg_json *j =
+        list && rg_json_type(list) == RG_JSON_ARRAY ? rg_json_first(list) : NULL;
 
     /* A class name; it is printed, so anything else is left out. */
     if (j && rg_json_type(j) == RG_JSON_STRING &&
-        strspn(rg_json_string(j), "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_") ==
+        strspn(rg_json_string(j),
+               "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_") ==
             strlen(rg_json_string(j)))
         (void)snprintf(m->architecture, sizeof m->architecture, "%s", rg_json_string(j));
 }
@@ -415,9 +432,9 @@ static void read_architecture(const struct rg_json *root, struct rg_model_config
 enum rg_code rg_model_config_parse(struct rg_model_config *c, const char *text, size_t len,
                                    const char *file, struct rg_err *err)
 {
-    struct rg_err   local;
+    struct rg_err local;
     struct rg_json *root = NULL;
-    enum rg_code    code;
+    enum rg_code code;
 
     memset(c, 0, sizeof *c);
     c->prefix = "";

@@ -1,8 +1,8 @@
 /* model_config.h - what config.json says about a model, checked and ranged.
  *
- * One struct serves every family: a field that a family does not use is zero.  Field names are those
- * of config.json.  Sources: model-spec sections 1, 4, 5.1, 6.1, 7, 8, 17 (docs/QUANTISATION and the
- * comments of model_config.c name the keys).
+ * One struct serves every family: a field that a family does not use is zero.  Field names are
+ * those of config.json.  Sources: model-spec sections 1, 4, 5.1, 6.1, 7, 8, 17
+ * (docs/QUANTISATION and the comments of model_config.c name the keys).
  * Limits     every number is within base/limits.h before anybody sees it.
  * Failure    one line that names file, key, value and what is allowed. */
 #ifndef RG_CHECKPOINT_MODEL_CONFIG_H
@@ -34,7 +34,7 @@ enum rg_rope_kind {
 struct rg_rope_config {
     enum rg_rope_kind kind;
     double            theta;  /* base */
-    double            factor; /* 1 when absent */
+    double            factor; /* 1 when absent; longrope: max_position_embeddings / original */
     uint32_t          original_max_position_embeddings;
     double            beta_fast, beta_slow;              /* yarn */
     double            mscale, mscale_all_dim;            /* yarn */
@@ -105,8 +105,8 @@ struct rg_model_config {
 };
 
 /* Parses the text of a config.json; `file` is for messages. */
-RG_CHECKED enum rg_code rg_model_config_parse(struct rg_model_config *c, const char *text, size_t len,
-                                              const char *file, struct rg_err *err);
+RG_CHECKED enum rg_code rg_model_config_parse(struct rg_model_config *c, const char *text,
+                                              size_t len, const char *file, struct rg_err *err);
 void rg_model_config_free(struct rg_model_config *c);
 
 bool rg_model_layer_is_moe(const struct rg_model_config *c, uint32_t layer);

@@ -27,7 +27,7 @@ static char *expand(const char *path, const char *registry)
 {
     const char *home = getenv("HOME");
     const char *slash = strrchr(registry, '/');
-    char       *base, *joined;
+    char *base, *joined;
 
     if (path[0] == '/' || (path[0] != '~' && !slash))
         return rg_strdup(path);
@@ -53,10 +53,14 @@ static enum rg_code look_up(const struct rg_json *root, const char *name, const 
     if (!entry) {
         const struct rg_json *first = rg_json_first(root);
 
-        return rg_fail(err, RG_E_USAGE, "model '%.128s': neither a directory nor a name in %s%s%.64s"
-                       "%s", name, registry, first ? " (which has '" : " (which is empty",
+        return rg_fail(err, RG_E_USAGE,
+                       "model '%.128s': neither a directory nor a name in %s%s%.64s"
+                       "%s",
+                       name, registry, first ? " (which has '" : " (which is empty",
                        first ? rg_json_key(first) : "",
-                       !first ? ")" : rg_json_next(first) ? "' and others)" : "')");
+                       !first                ? ")"
+                       : rg_json_next(first) ? "' and others)"
+                                             : "')");
     }
     path = rg_json_type(entry) == RG_JSON_OBJECT ? rg_json_get(entry, "path") : NULL;
     if (!path || rg_json_type(path) != RG_JSON_STRING || !*rg_json_string(path))
@@ -69,9 +73,9 @@ static enum rg_code from_registry(char **dir, const char *name, const char *regi
                                   struct rg_err *err)
 {
     struct rg_json *root = NULL;
-    char           *text = NULL;
-    size_t          len = 0;
-    enum rg_code    code = rg_file_read(&text, &len, registry, RG_LIMIT_CONFIG_BYTES, err);
+    char *text = NULL;
+    size_t len = 0;
+    enum rg_code code = rg_file_read(&text, &len, registry, RG_LIMIT_CONFIG_BYTES, err);
 
     if (!code) {
         code = rg_json_parse(&root, text, len, &rg_json_limits_config, err);
@@ -90,7 +94,7 @@ static enum rg_code from_registry(char **dir, const char *name, const char *regi
 
 char *rg_directory_name(const char *dir)
 {
-    char   real[PATH_MAX];
+    char real[PATH_MAX];
     size_t end = strlen(dir), begin;
 
     while (end > 1 && dir[end - 1] == '/')
@@ -113,7 +117,7 @@ enum rg_code rg_checkpoint_resolve(char **dir, char **name, const char *argument
                                    const char *registry, struct rg_err *err)
 {
     struct rg_err local;
-    enum rg_code  code = RG_OK;
+    enum rg_code code = RG_OK;
 
     *dir = *name = NULL;
     if (!err)

@@ -1,7 +1,8 @@
 /* safetensors.c - the files of a checkpoint: found, measured, their headers read, mapped.
  *
- * A set is sorted by name for iteration and has a hash table over the names for look-ups: a 1T model
- * with unstacked experts has 210 000 tensors, and each is looked up when the modules are found. */
+ * A set is sorted by name for iteration and has a hash table over the names for look-ups: a 1T
+ * model with unstacked experts has 210 000 tensors, and each is looked up when the modules are
+ * found. */
 #include "checkpoint/safetensors.h"
 
 #include <dirent.h>
@@ -20,16 +21,16 @@
 
 struct set_file {
     struct rg_tensor_file file;
-    struct rg_map         map; /* fd -1 when not mapped */
+    struct rg_map map; /* fd -1 when not mapped */
 };
 
 struct rg_tensor_set {
     struct rg_st_table table;
-    struct set_file   *files; /* owned, sorted by name */
-    size_t             n_files, files_capacity;
-    uint32_t          *slots; /* owned: tensor index + 1, 0 = empty; open addressing */
-    uint32_t           slot_mask;
-    uint64_t           seed; /* random: a file cannot be made to collide */
+    struct set_file *files; /* owned, sorted by name */
+    size_t n_files, files_capacity;
+    uint32_t *slots; /* owned: tensor index + 1, 0 = empty; open addressing */
+    uint32_t slot_mask;
+    uint64_t seed; /* random: a file cannot be made to collide */
 };
 
 const char *rg_st_file_name(const char *path)
@@ -44,7 +45,7 @@ const char *rg_st_file_name(const char *path)
 static bool is_shard_name(const char *name)
 {
     static const char head[] = "model", tail[] = ".safetensors";
-    const size_t      n = strlen(name);
+    const size_t n = strlen(name);
 
     return n >= sizeof head - 1 + sizeof tail - 1 && memcmp(name, head, sizeof head - 1) == 0 &&
            strcmp(name + n - (sizeof tail - 1), tail) == 0;
@@ -80,15 +81,16 @@ static int compare_files(const void *a, const void *b)
 
 static enum rg_code find_files(struct rg_tensor_set *s, const char *dir, struct rg_err *err)
 {
-    DIR          *d = opendir(dir);
-    enum rg_code  code = RG_OK;
+    DIR *d = opendir(dir);
+    enum rg_code code = RG_OK;
 
     if (!d) {
         const int reason = errno;
 
-        return rg_fail(err, reason == ENOENT || reason == ENOTDIR ? RG_E_USAGE : RG_E_IO,
-                       "%s: cannot open this directory: %s; give the directory of an MLX checkpoint",
-                       dir, strerror(reason));
+        return rg_fail(
+            err, reason == ENOENT || reason == ENOTDIR ? RG_E_USAGE : RG_E_IO,
+            "%s: cannot open this directory: %s; give the directory of an MLX checkpoint", dir,
+            strerror(reason));
     }
     for (const struct dirent *e = readdir(d); e && !code; e = readdir(d)) {
         if (is_shard_name(e->d_name))
@@ -123,7 +125,8 @@ static bool shard_number(const char *name, uint32_t *number, uint32_t *count)
 {
     const char *p = name + strlen("model-");
 
-    if (strncmp(name, "model-", 6) != 0 || !read_digits(&p, 5, number) || strncmp(p, "-of-", 4) != 0)
+    if (strncmp(name, "model-", 6) != 0 || !read_digits(&p, 5, number) ||
+        strncmp(p, "-of-", 4) != 0)
         return false;
     p += 4;
     return read_digits(&p, 5, count) && strcmp(p, ".safetensors") == 0;
@@ -142,7 +145,8 @@ static enum rg_code check_shards(const struct rg_tensor_set *s, const char *dir,
         if (total && count != total)
             return rg_fail(err, RG_E_BAD_DATA,
                            "%s: '%s' is of %" PRIu32 " shards, another file of %" PRIu32
-                           "; remove the files of the other download", dir, name, count, total);
+                           "; remove the files of the other download",
+                           dir, name, count, total);
         total = count;
         if (number != expected)
             break;
@@ -151,7 +155,8 @@ static enum rg_code check_shards(const struct rg_tensor_set *s, const char *dir,
     if (total && expected <= total)
         return rg_fail(err, RG_E_USAGE,
                        "%s: shard model-%05" PRIu32 "-of-%05" PRIu32
-                       ".safetensors is missing; is the download complete?", dir, expected, total);
+                       ".safetensors is missing; is the download complete?",
+                       dir, expected, total);
     return RG_OK;
 }
 
@@ -182,13 +187,14 @@ static enum rg_code read_exactly(int fd, void *out, size_t n, uint64_t at, const
 static enum rg_code header_length(int fd, uint64_t file_bytes, const char *path, uint64_t *out,
                                   struct rg_err *err)
 {
-    uint8_t      raw[8] = {0};
-    uint64_t     n = 0;
+    uint8_t raw[8] = {0};
+    uint64_t n = 0;
     enum rg_code code;
 
     if (file_bytes < 8)
         return rg_fail(err, RG_E_BAD_DATA,
-                       "%s: %" PRIu64 " bytes, a safetensors file has at least 8", path, file_bytes);
+                       "%s: %" PRIu64 " bytes, a safetensors file has at least 8", path,
+                       file_bytes);
     code = read_exactly(fd, raw, sizeof raw, 0, path, err);
     if (code)
         return code;
@@ -197,7 +203,8 @@ static enum rg_code header_length(int fd, uint64_t file_bytes, const char *path,
     if (n > file_bytes - 8)
         return rg_fail(err, RG_E_BAD_DATA,
                        "%s: a header of %" PRIu64 " bytes, but the file has %" PRIu64
-                       "; it is cut short or not a safetensors file", path, n, file_bytes);
+                       "; it is cut short or not a safetensors file",
+                       path, n, file_bytes);
     if (n > RG_LIMIT_ST_HEADER_BYTES)
         return rg_fail(err, RG_E_LIMIT, "%s: a header of %" PRIu64 " bytes, at most %u are allowed",
                        path, n, RG_LIMIT_ST_HEADER_BYTES);
@@ -223,11 +230,11 @@ static enum rg_code open_file(const char *path, int *fd, uint64_t *bytes, struct
 static enum rg_code read_file(struct rg_tensor_set *s, uint32_t index, bool map, struct rg_err *err)
 {
     struct set_file *f = &s->files[index];
-    const char      *path = f->file.path;
-    char            *header = NULL;
-    uint64_t         n = 0;
-    int              fd = -1;
-    enum rg_code     code = open_file(path, &fd, &f->file.bytes, err);
+    const char *path = f->file.path;
+    char *header = NULL;
+    uint64_t n = 0;
+    int fd = -1;
+    enum rg_code code = open_file(path, &fd, &f->file.bytes, err);
 
     if (!code)
         code = header_length(fd, f->file.bytes, path, &n, err);
@@ -248,8 +255,10 @@ static enum rg_code read_file(struct rg_tensor_set *s, uint32_t index, bool map,
     if (!code && map) {
         code = rg_map_open(&f->map, path, err);
         if (!code && f->map.bytes != f->file.bytes)
-            code = rg_fail(err, RG_E_IO, "%s: changed from %" PRIu64 " to %zu bytes while it was "
-                           "opened", path, f->file.bytes, f->map.bytes);
+            code = rg_fail(err, RG_E_IO,
+                           "%s: changed from %" PRIu64 " to %zu bytes while it was "
+                           "opened",
+                           path, f->file.bytes, f->map.bytes);
         f->file.data = f->map.data;
     }
     rg_free(header);
@@ -262,7 +271,8 @@ static enum rg_code read_file(struct rg_tensor_set *s, uint32_t index, bool map,
 
 static int compare_tensors(const void *a, const void *b)
 {
-    return strcmp(((const struct rg_tensor_info *)a)->name, ((const struct rg_tensor_info *)b)->name);
+    return strcmp(((const struct rg_tensor_info *)a)->name,
+                  ((const struct rg_tensor_info *)b)->name);
 }
 
 static uint64_t hash_name(const struct rg_tensor_set *s, const char *name)
@@ -279,8 +289,8 @@ static uint64_t hash_name(const struct rg_tensor_set *s, const char *name)
 static enum rg_code sort_table(struct rg_tensor_set *s, struct rg_err *err)
 {
     struct rg_tensor_info *t = s->table.tensors;
-    const size_t           n = s->table.n_tensors;
-    size_t                 slots = 16;
+    const size_t n = s->table.n_tensors;
+    size_t slots = 16;
 
     if (n > 0)
         qsort(t, n, sizeof t[0], compare_tensors);
@@ -309,7 +319,7 @@ static enum rg_code sort_table(struct rg_tensor_set *s, struct rg_err *err)
 
 static enum rg_code check_index(const struct rg_tensor_set *s, const char *dir, struct rg_err *err)
 {
-    char        *path = rg_path_join(dir, "model.safetensors.index.json");
+    char *path = rg_path_join(dir, "model.safetensors.index.json");
     enum rg_code code = RG_OK;
 
     if (!path)
@@ -323,9 +333,9 @@ static enum rg_code check_index(const struct rg_tensor_set *s, const char *dir, 
 enum rg_code rg_tensor_set_open(struct rg_tensor_set **out, const char *dir, bool headers_only,
                                 struct rg_err *err)
 {
-    struct rg_err         local;
+    struct rg_err local;
     struct rg_tensor_set *s = rg_calloc(1, sizeof *s);
-    enum rg_code          code;
+    enum rg_code code;
 
     *out = NULL;
     if (!err)

@@ -1,7 +1,7 @@
 /* safetensors.h - the tensor table of one file or of a sharded checkpoint, and its bytes by mmap.
  *
- * Every rule of the format is checked when a file is opened (docs/QUANTISATION lists them with their
- * messages); after that a tensor's data pointer and size can be trusted.
+ * Every rule of the format is checked when a file is opened (docs/QUANTISATION lists them with
+ * their messages); after that a tensor's data pointer and size can be trusted.
  * Alignment  none: MLX writes tensors at odd addresses.  Read with memcpy or unaligned loads.
  * Threads    immutable after opening. */
 #ifndef RG_CHECKPOINT_SAFETENSORS_H
@@ -50,7 +50,8 @@ RG_CHECKED enum rg_code rg_tensor_set_open(struct rg_tensor_set **out, const cha
 void rg_tensor_set_close(struct rg_tensor_set *s); /* accepts NULL; every data pointer is dead */
 
 uint32_t                     rg_tensor_set_count(const struct rg_tensor_set *s);
-const struct rg_tensor_info *rg_tensor_set_at(const struct rg_tensor_set *s, uint32_t i); /* by name */
+/* In order of their names; NULL behind the last one. */
+const struct rg_tensor_info *rg_tensor_set_at(const struct rg_tensor_set *s, uint32_t i);
 const struct rg_tensor_info *rg_tensor_set_find(const struct rg_tensor_set *s, const char *name);
 uint32_t                     rg_tensor_set_files(const struct rg_tensor_set *s);
 const struct rg_tensor_file *rg_tensor_set_file(const struct rg_tensor_set *s, uint32_t i);

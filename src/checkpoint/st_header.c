@@ -1,8 +1,8 @@
 /* st_header.c - one safetensors header to tensor table entries.
  *
  * Nothing of the header is believed before it is checked: the JSON is read token by token, every
- * number has its bound, and the ranges of all tensors must tile the data exactly, so that no byte of
- * the file is outside a tensor or in two of them (model-spec 2.2, reliability 5). */
+ * number has its bound, and the ranges of all tensors must tile the data exactly, so that no byte
+ * of the file is outside a tensor or in two of them (model-spec 2.2, reliability 5). */
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,19 +17,19 @@
 enum { SEEN_DTYPE = 1, SEEN_SHAPE = 2, SEEN_OFFSETS = 4, SEEN_ALL = 7 };
 
 struct header {
-    struct rg_st_table        *table;
+    struct rg_st_table *table;
     const struct rg_st_source *source;
-    struct rg_json_reader      reader;
-    struct rg_buf              text;          /* a key or string with its escapes undone */
-    size_t                     first;         /* of the table's tensors: the first of this file */
-    bool                       seen_metadata;
-    const char                *name;          /* of the tensor that is being read */
-    struct rg_err             *err;
+    struct rg_json_reader reader;
+    struct rg_buf text; /* a key or string with its escapes undone */
+    size_t first;       /* of the table's tensors: the first of this file */
+    bool seen_metadata;
+    const char *name; /* of the tensor that is being read */
+    struct rg_err *err;
 };
 
 struct range {
     uint64_t begin, end;
-    size_t   tensor;
+    size_t tensor;
 };
 
 static enum rg_code next(struct header *h, enum rg_json_token *token)
@@ -85,7 +85,7 @@ static enum rg_code read_numbers(struct header *h, const char *key, uint64_t *ou
                                  uint32_t *count)
 {
     enum rg_json_token token;
-    enum rg_code       code = expect(h, RG_JSON_T_ARRAY_BEGIN, "an array");
+    enum rg_code code = expect(h, RG_JSON_T_ARRAY_BEGIN, "an array");
 
     if (code)
         return code;
@@ -100,7 +100,8 @@ static enum rg_code read_numbers(struct header *h, const char *key, uint64_t *ou
             !rg_st_plain_number(h->reader.token_text, h->reader.token_len, &out[*count]))
             return rg_fail(h->err, RG_E_BAD_DATA,
                            "%s: tensor '" NAME_FORMAT "': %s holds '%.*s', plain digits up to 2^53 "
-                           "expected", h->source->path, h->name, key,
+                           "expected",
+                           h->source->path, h->name, key,
                            (int)(h->reader.token_len < 40 ? h->reader.token_len : 40),
                            h->reader.token_text);
         if (++*count == most)
@@ -176,7 +177,7 @@ static enum rg_code read_field(struct header *h, struct rg_tensor_info *t, uint3
                            : token_is(h, "shape")        ? SEEN_SHAPE
                            : token_is(h, "data_offsets") ? SEEN_OFFSETS
                                                          : 0;
-    uint32_t       count = 0;
+    uint32_t count = 0;
 
     if (field == 0 || (*seen & field))
         return rg_fail(h->err, RG_E_BAD_DATA, "%s: tensor '" NAME_FORMAT "': key '%.*s' %s",
@@ -196,17 +197,18 @@ static enum rg_code read_field(struct header *h, struct rg_tensor_info *t, uint3
     if (count != 2)
         return rg_fail(h->err, RG_E_BAD_DATA,
                        "%s: tensor '" NAME_FORMAT "': data_offsets has %" PRIu32
-                       " numbers, 2 expected", h->source->path, h->name, count);
+                       " numbers, 2 expected",
+                       h->source->path, h->name, count);
     return RG_OK;
 }
 
 static enum rg_code read_tensor(struct header *h, struct rg_tensor_info *t)
 {
     enum rg_json_token token;
-    unsigned           seen = 0;
-    uint32_t           bits = 0;
-    uint64_t           range[2] = {0, 0};
-    enum rg_code       code = expect(h, RG_JSON_T_OBJECT_BEGIN, "an object");
+    unsigned seen = 0;
+    uint32_t bits = 0;
+    uint64_t range[2] = {0, 0};
+    enum rg_code code = expect(h, RG_JSON_T_OBJECT_BEGIN, "an object");
 
     while (!code) {
         code = next(h, &token);
@@ -230,7 +232,7 @@ static enum rg_code read_tensor(struct header *h, struct rg_tensor_info *t)
 static enum rg_code keep_name(struct header *h, const char **out)
 {
     const char *text = h->reader.token_text;
-    size_t      len = h->reader.token_len;
+    size_t len = h->reader.token_len;
 
     if (h->reader.token_escaped) {
         rg_buf_clear(&h->text);
@@ -266,8 +268,8 @@ static int compare_strings(const void *a, const void *b)
 static enum rg_code read_metadata(struct header *h)
 {
     enum rg_json_token token;
-    const char       **keys = NULL;
-    size_t             n = 0, capacity = 0;
+    const char **keys = NULL;
+    size_t n = 0, capacity = 0;
 
     h->name = "__metadata__";
     if (h->seen_metadata)
@@ -279,8 +281,8 @@ static enum rg_code read_metadata(struct header *h)
     if (!code && token == RG_JSON_T_NULL)
         return RG_OK;
     if (!code && token != RG_JSON_T_OBJECT_BEGIN)
-        code = rg_fail(h->err, RG_E_BAD_DATA, "%s: '__metadata__' is not an object",
-                       h->source->path);
+        code =
+            rg_fail(h->err, RG_E_BAD_DATA, "%s: '__metadata__' is not an object", h->source->path);
     while (!code) {
         code = next(h, &token);
         if (code || token == RG_JSON_T_OBJECT_END)
@@ -296,9 +298,9 @@ static enum rg_code read_metadata(struct header *h)
         qsort(keys, n, sizeof keys[0], compare_strings);
         for (size_t i = 1; i < n && !code; i++) {
             if (strcmp(keys[i - 1], keys[i]) == 0)
-                code = rg_fail(h->err, RG_E_BAD_DATA,
-                               "%s: '__metadata__': key '%.64s' is there twice", h->source->path,
-                               keys[i]);
+                code =
+                    rg_fail(h->err, RG_E_BAD_DATA, "%s: '__metadata__': key '%.64s' is there twice",
+                            h->source->path, keys[i]);
         }
     }
     rg_free(keys);
@@ -307,9 +309,9 @@ static enum rg_code read_metadata(struct header *h)
 
 static enum rg_code add_tensor(struct header *h)
 {
-    struct rg_st_table    *table = h->table;
+    struct rg_st_table *table = h->table;
     struct rg_tensor_info *t;
-    enum rg_code           code;
+    enum rg_code code;
 
     if (table->n_tensors - h->first >= RG_LIMIT_ST_TENSORS)
         return rg_fail(h->err, RG_E_LIMIT, "%s: more than %u tensors in one file", h->source->path,
@@ -332,7 +334,7 @@ static enum rg_code add_tensor(struct header *h)
 static enum rg_code read_header(struct header *h)
 {
     enum rg_json_token token;
-    enum rg_code       code = next(h, &token);
+    enum rg_code code = next(h, &token);
 
     while (!code) {
         code = next(h, &token);
@@ -346,8 +348,8 @@ static enum rg_code read_header(struct header *h)
         if (h->reader.text[at] != ' ')
             return rg_fail(h->err, RG_E_BAD_DATA,
                            "%s: byte 0x%02x behind the header's JSON at header byte %zu, only "
-                           "spaces may stand there", h->source->path,
-                           (unsigned)(unsigned char)h->reader.text[at], at);
+                           "spaces may stand there",
+                           h->source->path, (unsigned)(unsigned char)h->reader.text[at], at);
     }
     return next(h, &token);
 }
@@ -361,14 +363,14 @@ static int compare_ranges(const void *a, const void *b)
     return x->end < y->end ? -1 : x->end > y->end;
 }
 
-/* Rule 7: sorted by offset, each tensor begins where the one before ended; the last ends the file. */
+/* Rule 7: in order of offset each tensor begins where the one before ends, to the file's end. */
 static enum rg_code check_tiling(const struct header *h)
 {
     const struct rg_st_source *s = h->source;
-    const size_t               n = h->table->n_tensors - h->first;
-    struct range              *ranges = rg_calloc(n ? n : 1, sizeof ranges[0]);
-    uint64_t                   at = 0;
-    enum rg_code               code = RG_OK;
+    const size_t n = h->table->n_tensors - h->first;
+    struct range *ranges = rg_calloc(n ? n : 1, sizeof ranges[0]);
+    uint64_t at = 0;
+    enum rg_code code = RG_OK;
 
     if (!ranges)
         return rg_fail(h->err, RG_E_NOMEM, "%s: no memory for %zu ranges", s->path, n);
@@ -392,7 +394,8 @@ static enum rg_code check_tiling(const struct header *h)
     if (!code && at != s->data_bytes)
         code = rg_fail(h->err, RG_E_BAD_DATA,
                        "%s: the last tensor ends at data byte %" PRIu64 ", the file has %" PRIu64
-                       " data bytes", s->path, at, s->data_bytes);
+                       " data bytes",
+                       s->path, at, s->data_bytes);
     rg_free(ranges);
     return code;
 }
@@ -401,7 +404,7 @@ enum rg_code rg_st_parse_header(struct rg_st_table *t, const struct rg_st_source
                                 const char *json, size_t len, struct rg_err *err)
 {
     struct header h = {.table = t, .source = source, .first = t->n_tensors, .err = err};
-    enum rg_code  code;
+    enum rg_code code;
 
     if (len == 0 || json[0] != '{')
         return rg_fail(err, RG_E_BAD_DATA,

@@ -9,14 +9,14 @@
 
 struct index {
     const struct rg_tensor_set *set;
-    const char                 *path;
-    struct rg_json_reader       reader;
-    struct rg_buf               name;
-    uint8_t                    *seen;  /* owned [tensors] */
-    uint32_t                    n_seen;
-    bool                        has_map, has_total;
-    uint64_t                    total; /* metadata.total_size */
-    struct rg_err              *err;
+    const char *path;
+    struct rg_json_reader reader;
+    struct rg_buf name;
+    uint8_t *seen; /* owned [tensors] */
+    uint32_t n_seen;
+    bool has_map, has_total;
+    uint64_t total; /* metadata.total_size */
+    struct rg_err *err;
 };
 
 static enum rg_code next(struct index *x, enum rg_json_token *token)
@@ -44,7 +44,7 @@ static enum rg_code read_total(struct index *x)
 {
     enum rg_json_token token;
     const enum rg_code code = next(x, &token);
-    size_t             len = x->reader.token_len;
+    size_t len = x->reader.token_len;
 
     if (code)
         return code;
@@ -61,7 +61,7 @@ static enum rg_code read_total(struct index *x)
 static enum rg_code read_metadata(struct index *x)
 {
     enum rg_json_token token;
-    enum rg_code       code = next(x, &token);
+    enum rg_code code = next(x, &token);
 
     if (code)
         return code;
@@ -82,25 +82,24 @@ static enum rg_code read_metadata(struct index *x)
 /* The shard that an entry names is not the one its tensor is in: say why. */
 static enum rg_code wrong_file(struct index *x, const struct rg_tensor_info *t)
 {
-    const int   len = (int)(x->reader.token_len < 128 ? x->reader.token_len : 128);
+    const int len = (int)(x->reader.token_len < 128 ? x->reader.token_len : 128);
     const char *text = x->reader.token_text;
 
     for (uint32_t i = 0; i < rg_tensor_set_files(x->set); i++) {
         if (token_is(x, rg_st_file_name(rg_tensor_set_file(x->set, i)->path)))
-            return rg_fail(x->err, RG_E_BAD_DATA,
-                           "%s: tensor '%.160s' should be in %.*s, but %s", x->path, x->name.data,
-                           len, text,
+            return rg_fail(x->err, RG_E_BAD_DATA, "%s: tensor '%.160s' should be in %.*s, but %s",
+                           x->path, x->name.data, len, text,
                            t ? "is in another file" : "that file has none of this name");
     }
-    return rg_fail(x->err, RG_E_USAGE,
-                   "%s: shard %.*s is missing; is the download complete?", x->path, len, text);
+    return rg_fail(x->err, RG_E_USAGE, "%s: shard %.*s is missing; is the download complete?",
+                   x->path, len, text);
 }
 
 static enum rg_code check_entry(struct index *x)
 {
-    enum rg_json_token           token;
+    enum rg_json_token token;
     const struct rg_tensor_info *t;
-    enum rg_code                 code;
+    enum rg_code code;
 
     rg_buf_clear(&x->name);
     code = rg_json_unescape(&x->reader, &x->name, x->err);
@@ -134,7 +133,7 @@ static enum rg_code check_entry(struct index *x)
 static enum rg_code read_map(struct index *x)
 {
     enum rg_json_token token;
-    enum rg_code       code = next(x, &token);
+    enum rg_code code = next(x, &token);
 
     if (code)
         return code;
@@ -163,7 +162,8 @@ static enum rg_code check_complete(const struct index *x)
         if (!x->seen[i])
             return rg_fail(x->err, RG_E_BAD_DATA,
                            "%s: tensor '%.160s' of %s is not in weight_map (%" PRIu32
-                           " such in all); the file is of another download", x->path, t->name,
+                           " such in all); the file is of another download",
+                           x->path, t->name,
                            rg_st_file_name(rg_tensor_set_file(x->set, t->file)->path),
                            rg_tensor_set_count(x->set) - x->n_seen);
     }
@@ -179,14 +179,15 @@ static enum rg_code check_total(const struct index *x)
     if (x->has_total && x->total != total)
         return rg_fail(x->err, RG_E_BAD_DATA,
                        "%s: metadata.total_size is %" PRIu64 ", the tensors have %" PRIu64
-                       " bytes; a file is of another download", x->path, x->total, total);
+                       " bytes; a file is of another download",
+                       x->path, x->total, total);
     return RG_OK;
 }
 
 static enum rg_code read_index(struct index *x)
 {
     enum rg_json_token token;
-    enum rg_code       code = next(x, &token);
+    enum rg_code code = next(x, &token);
 
     if (!code && token != RG_JSON_T_OBJECT_BEGIN)
         code = rg_fail(x->err, RG_E_BAD_DATA, "%s: not a JSON object", x->path);
@@ -211,8 +212,8 @@ static enum rg_code read_index(struct index *x)
 enum rg_code rg_st_check_index(const struct rg_tensor_set *s, const char *path, struct rg_err *err)
 {
     struct index x = {.set = s, .path = path, .err = err};
-    char        *text = NULL;
-    size_t       len = 0;
+    char *text = NULL;
+    size_t len = 0;
     enum rg_code code = rg_file_read(&text, &len, path, RG_LIMIT_INDEX_BYTES, err);
 
     rg_buf_init(&x.name, RG_LIMIT_INDEX_BYTES);

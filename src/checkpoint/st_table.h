@@ -10,17 +10,17 @@
 #include "checkpoint/safetensors.h"
 
 struct rg_st_table {
-    struct rg_arena        arena;
+    struct rg_arena arena;
     struct rg_tensor_info *tensors; /* owned */
-    size_t                 n_tensors, capacity;
+    size_t n_tensors, capacity;
 };
 
 /* Where a header came from. */
 struct rg_st_source {
-    const char *path;       /* for messages */
-    uint32_t    file;       /* index into the set's files */
-    uint64_t    data_begin; /* 8 + header length */
-    uint64_t    data_bytes; /* file size - data_begin */
+    const char *path;    /* for messages */
+    uint32_t file;       /* index into the set's files */
+    uint64_t data_begin; /* 8 + header length */
+    uint64_t data_bytes; /* file size - data_begin */
 };
 
 /* Checks rules 2-8 of docs/QUANTISATION.md on the header `json` and appends its tensors. */

@@ -16,15 +16,15 @@ enum { OUTPUT_BYTES_MAX = 64 << 20 };
 
 /* What was printed so far; the first failure sticks. */
 struct page {
-    struct rg_buf  text;
-    enum rg_code   code;
+    struct rg_buf text;
+    enum rg_code code;
     struct rg_err *err;
 };
 
 RG_PRINTF(2, 3)
 static void put(struct page *p, const char *format, ...)
 {
-    char    line[512];
+    char line[512];
     va_list args;
 
     va_start(args, format);
@@ -82,9 +82,10 @@ static void put_json(struct page *p, const struct rg_checkpoint *c, const char *
     put_string(p, architecture(&c->config));
     put(p, ",\"model_type\":");
     put_string(p, c->config.model_type);
-    put(p, ",\"context\":%" PRIu32 ",\"parameters\":%" PRIu64 ",\"total_bytes\":%" PRIu64
-        ",\"bits_per_weight\":%.4f", c->config.max_position_embeddings, c->parameters,
-        c->total_bytes, bits_per_weight(c));
+    put(p,
+        ",\"context\":%" PRIu32 ",\"parameters\":%" PRIu64 ",\"total_bytes\":%" PRIu64
+        ",\"bits_per_weight\":%.4f",
+        c->config.max_position_embeddings, c->parameters, c->total_bytes, bits_per_weight(c));
     put(p, ",\"embedding_bytes\":%" PRIu64 ",\"head_bytes\":%" PRIu64 ",\"layers\":[",
         c->embedding_bytes, c->head_bytes);
     for (uint32_t i = 0; i < c->config.num_hidden_layers; i++)
@@ -104,15 +105,15 @@ static void put_json(struct page *p, const struct rg_checkpoint *c, const char *
 /* Modules of one role that are alike, over all layers: one line of the table. */
 struct kind {
     const struct rg_module *first;
-    uint64_t                bytes;
-    uint32_t                count;
-    struct rg_buf           layers; /* "0-6, 9, 12" */
-    int32_t                 begin, end; /* the run that is open */
+    uint64_t bytes;
+    uint32_t count;
+    struct rg_buf layers; /* "0-6, 9, 12" */
+    int32_t begin, end;   /* the run that is open */
 };
 
 struct kinds {
     struct kind *items; /* owned */
-    size_t       n, capacity;
+    size_t n, capacity;
 };
 
 static bool alike(const struct rg_module *a, const struct rg_module *b)
@@ -158,7 +159,7 @@ static enum rg_code collect(struct kinds *out, const struct rg_checkpoint *c, st
 
     for (uint32_t i = 0; i < c->n_modules && !code; i++) {
         const struct rg_module *m = &c->modules[i];
-        size_t                  k = 0;
+        size_t k = 0;
 
         while (k < out->n && !alike(out->items[k].first, m))
             k++;
@@ -180,7 +181,7 @@ static enum rg_code collect(struct kinds *out, const struct rg_checkpoint *c, st
 static void put_kind(struct page *p, const struct kind *k)
 {
     const struct rg_weight_desc *w = &k->first->weight;
-    char                         shape[48], format[32];
+    char shape[48], format[32];
 
     if (k->first->vector)
         (void)snprintf(shape, sizeof shape, "[%" PRIu32 "]", w->cols);
@@ -223,11 +224,13 @@ static void put_table(struct page *p, const struct rg_checkpoint *c, const char 
 
     put(p, "%.128s: %s (%s), context %" PRIu32 "\n", name, c->config.model_type,
         architecture(&c->config), c->config.max_position_embeddings);
-    put(p, "%" PRIu32 " layers, %" PRIu64 " parameters, %" PRIu64 " bytes (%.3f GB), %.3f bits per "
-        "weight\n\n", c->config.num_hidden_layers, c->parameters, c->total_bytes,
-        (double)c->total_bytes / 1e9, bits_per_weight(c));
-    put(p, "%-34s %-12s %-5s %-20s %5s %16s  %s\n", "module", "bits/group", "dtype", "shape", "count",
-        "bytes", "layers");
+    put(p,
+        "%" PRIu32 " layers, %" PRIu64 " parameters, %" PRIu64 " bytes (%.3f GB), %.3f bits per "
+        "weight\n\n",
+        c->config.num_hidden_layers, c->parameters, c->total_bytes, (double)c->total_bytes / 1e9,
+        bits_per_weight(c));
+    put(p, "%-34s %-12s %-5s %-20s %5s %16s  %s\n", "module", "bits/group", "dtype", "shape",
+        "count", "bytes", "layers");
     if (!p->code)
         p->code = collect(&kinds, c, p->err);
     for (size_t i = 0; i < kinds.n; i++) {
@@ -237,17 +240,17 @@ static void put_table(struct page *p, const struct rg_checkpoint *c, const char 
     rg_free(kinds.items);
     put_layers(p, c);
     put(p, "%-47s %16" PRIu64 "\n", "embedding", c->embedding_bytes);
-    put(p, "%-47s %16" PRIu64 "\n", c->config.tie_word_embeddings ? "final norm (the head is tied)"
-                                                                  : "final norm and lm_head",
+    put(p, "%-47s %16" PRIu64 "\n",
+        c->config.tie_word_embeddings ? "final norm (the head is tied)" : "final norm and lm_head",
         c->head_bytes);
 }
 
 enum rg_code rg_inspect(const char *model_argument, const char *registry, bool json,
                         struct rg_err *err)
 {
-    char                 *dir = NULL, *name = NULL;
+    char *dir = NULL, *name = NULL;
     struct rg_checkpoint *c = NULL;
-    struct page           p = {.err = err};
+    struct page p = {.err = err};
 
     rg_buf_init(&p.text, OUTPUT_BYTES_MAX);
     p.code = rg_checkpoint_resolve(&dir, &name, model_argument, registry, err);
@@ -259,7 +262,8 @@ enum rg_code rg_inspect(const char *model_argument, const char *registry, bool j
         else
             put_table(&p, c, name);
     }
-    if (!p.code && (fwrite(p.text.data, 1, p.text.len, stdout) != p.text.len || fflush(stdout) != 0))
+    if (!p.code &&
+        (fwrite(p.text.data, 1, p.text.len, stdout) != p.text.len || fflush(stdout) != 0))
         p.code = rg_fail(err, RG_E_IO, "inspect: standard output: %s", strerror(errno));
     rg_buf_free(&p.text);
     rg_checkpoint_close(c);

@@ -20,21 +20,21 @@
 #include "base/mem.h"
 
 struct cw_tensor {
-    char        name[192];
+    char name[192];
     const char *dtype;
-    uint32_t    rank;
-    uint64_t    shape[3];
-    uint64_t    bytes;
+    uint32_t rank;
+    uint64_t shape[3];
+    uint64_t bytes;
     const void *data; /* borrowed until cw_write(); NULL: a hole */
-    uint32_t    shard;
+    uint32_t shard;
 };
 
 struct cw {
-    char              dir[64];
+    char dir[64];
     struct cw_tensor *tensors; /* owned */
-    size_t            n, capacity;
-    uint32_t          shard, n_shards; /* of the tensors that are added next; in all */
-    struct rg_buf     quant;           /* what was said with cw_entry() */
+    size_t n, capacity;
+    uint32_t shard, n_shards; /* of the tensors that are added next; in all */
+    struct rg_buf quant;      /* what was said with cw_entry() */
 };
 
 static inline void cw_begin(struct cw *w)
@@ -63,7 +63,7 @@ static inline void cw_bytes(const struct cw *w, const char *file, const void *da
 
     assert(f);
     const size_t done = fwrite(data, 1, n, f);
-    const int    bad = fclose(f);
+    const int bad = fclose(f);
 
     assert(done == n && bad == 0);
     (void)done, (void)bad;
@@ -77,9 +77,9 @@ static inline void cw_text(const struct cw *w, const char *file, const char *tex
 static inline struct cw_tensor *cw_add(struct cw *w, const char *name, const char *dtype,
                                        uint64_t a, uint64_t b, uint64_t c)
 {
-    const uint64_t width = strcmp(dtype, "U8") == 0                                   ? 1
+    const uint64_t width = strcmp(dtype, "U8") == 0                                  ? 1
                            : strcmp(dtype, "BF16") == 0 || strcmp(dtype, "F16") == 0 ? 2
-                                                                                      : 4;
+                                                                                     : 4;
     const enum rg_code code =
         rg_grow((void **)&w->tensors, &w->capacity, w->n + 1, sizeof w->tensors[0], NULL);
 
@@ -152,9 +152,9 @@ static inline const char *cw_entries(const struct cw *w)
 static inline void cw_write_shard(const struct cw *w, uint32_t shard, const char *file)
 {
     struct rg_buf h;
-    char          path[192];
-    uint64_t      at = 0;
-    enum rg_code  code;
+    char path[192];
+    uint64_t at = 0;
+    enum rg_code code;
 
     rg_buf_init(&h, 100u << 20);
     code = rg_buf_add_str(&h, "{\"__metadata__\":{\"format\":\"mlx\"}", NULL);
@@ -163,23 +163,25 @@ static inline void cw_write_shard(const struct cw *w, uint32_t shard, const char
 
         if (t->shard != shard)
             continue;
-        code = code ? code : rg_buf_addf(&h, NULL, ",\"%s\":{\"dtype\":\"%s\",\"shape\":[", t->name,
-                                         t->dtype);
+        code = code ? code
+                    : rg_buf_addf(&h, NULL, ",\"%s\":{\"dtype\":\"%s\",\"shape\":[", t->name,
+                                  t->dtype);
         for (uint32_t d = 0; d < t->rank; d++)
             code = code ? code : rg_buf_addf(&h, NULL, "%s%" PRIu64, d ? "," : "", t->shape[d]);
-        code = code ? code : rg_buf_addf(&h, NULL, "],\"data_offsets\":[%" PRIu64 ",%" PRIu64 "]}",
-                                         at, at + t->bytes);
+        code = code ? code
+                    : rg_buf_addf(&h, NULL, "],\"data_offsets\":[%" PRIu64 ",%" PRIu64 "]}", at,
+                                  at + t->bytes);
         at += t->bytes;
     }
     code = code ? code : rg_buf_add_str(&h, "}", NULL);
     assert(code == RG_OK);
 
     cw_path(w, file, path);
-    const int      fd = open(path, O_RDWR | O_CREAT | O_TRUNC, 0600);
+    const int fd = open(path, O_RDWR | O_CREAT | O_TRUNC, 0600);
     const uint64_t n = h.len;
-    uint8_t        length[8];
-    uint64_t       data = 8 + n;
-    bool           good = fd >= 0;
+    uint8_t length[8];
+    uint64_t data = 8 + n;
+    bool good = fd >= 0;
 
     for (int i = 0; i < 8; i++)
         length[i] = (uint8_t)(n >> (8 * i));
@@ -225,9 +227,9 @@ static inline void cw_write(struct cw *w)
 static inline void cw_write_index(struct cw *w, uint64_t wrong)
 {
     struct rg_buf b;
-    char          file[64];
-    uint64_t      total = 0;
-    enum rg_code  code = RG_OK;
+    char file[64];
+    uint64_t total = 0;
+    enum rg_code code = RG_OK;
 
     rg_buf_init(&b, 100u << 20);
     for (size_t i = 0; i < w->n; i++)
@@ -236,8 +238,9 @@ static inline void cw_write_index(struct cw *w, uint64_t wrong)
                        total + wrong);
     for (size_t i = 0; i < w->n; i++) {
         cw_shard_name(w, w->tensors[i].shard, file);
-        code = code ? code : rg_buf_addf(&b, NULL, "%s\"%s\":\"%s\"", i ? "," : "",
-                                         w->tensors[i].name, file);
+        code =
+            code ? code
+                 : rg_buf_addf(&b, NULL, "%s\"%s\":\"%s\"", i ? "," : "", w->tensors[i].name, file);
     }
     code = code ? code : rg_buf_add_str(&b, "}}", NULL);
     assert(code == RG_OK);

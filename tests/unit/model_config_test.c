@@ -15,21 +15,23 @@
 static int64_t baseline;
 
 #define LLAMA                                                                                      \
-    "\"model_type\":\"llama\",\"hidden_size\":64,\"num_hidden_layers\":4,\"intermediate_size\":128,"  \
+    "\"model_type\":\"llama\",\"hidden_size\":64,\"num_hidden_layers\":4,\"intermediate_size\":"   \
+    "128,"                                                                                         \
     "\"num_attention_heads\":4,\"rms_norm_eps\":1e-5,\"vocab_size\":100"
 #define QWEN3                                                                                      \
-    "\"hidden_size\":64,\"num_hidden_layers\":4,\"intermediate_size\":128,\"num_attention_heads\":4,"  \
-    "\"num_key_value_heads\":2,\"head_dim\":32,\"rms_norm_eps\":1e-6,\"vocab_size\":100,"            \
+    "\"hidden_size\":64,\"num_hidden_layers\":4,\"intermediate_size\":128,\"num_attention_"        \
+    "heads\":4,"                                                                                   \
+    "\"num_key_value_heads\":2,\"head_dim\":32,\"rms_norm_eps\":1e-6,\"vocab_size\":100,"          \
     "\"max_position_embeddings\":40960,\"tie_word_embeddings\":false"
 #define MOE                                                                                        \
-    "\"model_type\":\"qwen3_moe\",\"moe_intermediate_size\":32,\"num_experts_per_tok\":2,"            \
+    "\"model_type\":\"qwen3_moe\",\"moe_intermediate_size\":32,\"num_experts_per_tok\":2,"         \
     "\"norm_topk_prob\":true,\"decoder_sparse_step\":1," QWEN3
 
 static void expect_fails(const char *text, enum rg_code code, const char *says)
 {
     struct rg_model_config c;
-    struct rg_err          err = {.message = ""};
-    const enum rg_code     got = rg_model_config_parse(&c, text, strlen(text), "M/config.json", &err);
+    struct rg_err err = {.message = ""};
+    const enum rg_code got = rg_model_config_parse(&c, text, strlen(text), "M/config.json", &err);
 
     if (got != code || !strstr(err.message, says))
         fail_msg("%.200s: code %d '%s', expected %d '%s'", text, got, err.message, code, says);
@@ -40,7 +42,7 @@ static void expect_fails(const char *text, enum rg_code code, const char *says)
 static struct rg_model_config expect_parses(const char *text)
 {
     struct rg_model_config c;
-    struct rg_err          err = {.message = ""};
+    struct rg_err err = {.message = ""};
 
     if (rg_model_config_parse(&c, text, strlen(text), "M/config.json", &err) != RG_OK)
         fail_msg("%.200s: %s", text, err.message);
@@ -83,7 +85,8 @@ static void llama_has_mlx_lms_defaults(void **state)
 static void llama_reads_what_it_says(void **state)
 {
     struct rg_model_config c = expect_parses(
-        "{" LLAMA ",\"architectures\":[\"LlamaForCausalLM\"],\"num_key_value_heads\":2,\"head_dim\":32,"
+        "{" LLAMA
+        ",\"architectures\":[\"LlamaForCausalLM\"],\"num_key_value_heads\":2,\"head_dim\":32,"
         "\"attention_bias\":true,\"mlp_bias\":true,\"tie_word_embeddings\":false,"
         "\"rope_traditional\":true,\"rope_theta\":500000,\"max_position_embeddings\":131072,"
         "\"eos_token_id\":[1,2,3],\"bos_token_id\":0,\"layer_types\":[\"full_attention\","
@@ -106,10 +109,11 @@ static void llama_reads_what_it_says(void **state)
 
 static void mistral_slides_only_where_layer_types_says_so(void **state)
 {
-    struct rg_model_config c = expect_parses(
-        "{\"model_type\":\"mistral\",\"hidden_size\":64,\"num_hidden_layers\":2,\"sliding_window\":4096,"
-        "\"intermediate_size\":128,\"num_attention_heads\":4,\"rms_norm_eps\":1e-5,"
-        "\"vocab_size\":100}");
+    struct rg_model_config c =
+        expect_parses("{\"model_type\":\"mistral\",\"hidden_size\":64,\"num_hidden_layers\":2,"
+                      "\"sliding_window\":4096,"
+                      "\"intermediate_size\":128,\"num_attention_heads\":4,\"rms_norm_eps\":1e-5,"
+                      "\"vocab_size\":100}");
 
     (void)state;
     assert_int_equal(c.family, RG_FAMILY_LLAMA);
@@ -117,12 +121,13 @@ static void mistral_slides_only_where_layer_types_says_so(void **state)
     assert_int_equal(c.max_position_embeddings, 131072);
     rg_model_config_free(&c);
     expect_fails("{" LLAMA ",\"layer_types\":[\"sliding_attention\",\"full_attention\","
-                 "\"full_attention\",\"full_attention\"]}", RG_E_BAD_DATA,
-                 "'sliding_window' is missing");
+                 "\"full_attention\",\"full_attention\"]}",
+                 RG_E_BAD_DATA, "'sliding_window' is missing");
     expect_fails("{" LLAMA ",\"layer_types\":[\"full_attention\"]}", RG_E_BAD_DATA,
                  "'layer_types' must be an array of 4 strings");
     expect_fails("{" LLAMA ",\"layer_types\":[\"full_attention\",\"full_attention\","
-                 "\"full_attention\",\"linear_attention\"]}", RG_E_UNSUPPORTED, "'layer_types[3]'");
+                 "\"full_attention\",\"linear_attention\"]}",
+                 RG_E_UNSUPPORTED, "'layer_types[3]'");
 }
 
 static void qwen2_has_biases_on_q_k_v_only(void **state)
@@ -197,37 +202,40 @@ static void deepseek_has_its_defaults(void **state)
     assert_false(rg_model_layer_is_moe(&c, 29));
     rg_model_config_free(&c);
 
-    c = expect_parses("{\"model_type\":\"deepseek_v3\",\"q_lora_rank\":null,\"n_shared_experts\":null}");
+    c = expect_parses(
+        "{\"model_type\":\"deepseek_v3\",\"q_lora_rank\":null,\"n_shared_experts\":null}");
     assert_int_equal(c.q_lora_rank, 0);
     rg_model_config_free(&c);
 }
 
 #define K2                                                                                         \
-    "\"vocab_size\":163840,\"hidden_size\":7168,\"intermediate_size\":18432,"                       \
-    "\"moe_intermediate_size\":2048,\"num_hidden_layers\":61,\"num_attention_heads\":64,"           \
-    "\"num_key_value_heads\":64,\"n_shared_experts\":1,\"n_routed_experts\":384,"                   \
-    "\"routed_scaling_factor\":2.827,\"kv_lora_rank\":512,\"q_lora_rank\":1536,"                    \
-    "\"qk_rope_head_dim\":64,\"v_head_dim\":128,\"qk_nope_head_dim\":128,"                          \
-    "\"topk_method\":\"noaux_tc\",\"scoring_func\":\"sigmoid\",\"norm_topk_prob\":true,"            \
-    "\"n_group\":1,\"topk_group\":1,\"num_experts_per_tok\":8,\"moe_layer_freq\":1,"                \
-    "\"first_k_dense_replace\":1,\"max_position_embeddings\":131072,\"rms_norm_eps\":1e-6,"         \
+    "\"vocab_size\":163840,\"hidden_size\":7168,\"intermediate_size\":18432,"                      \
+    "\"moe_intermediate_size\":2048,\"num_hidden_layers\":61,\"num_attention_heads\":64,"          \
+    "\"num_key_value_heads\":64,\"n_shared_experts\":1,\"n_routed_experts\":384,"                  \
+    "\"routed_scaling_factor\":2.827,\"kv_lora_rank\":512,\"q_lora_rank\":1536,"                   \
+    "\"qk_rope_head_dim\":64,\"v_head_dim\":128,\"qk_nope_head_dim\":128,"                         \
+    "\"topk_method\":\"noaux_tc\",\"scoring_func\":\"sigmoid\",\"norm_topk_prob\":true,"           \
+    "\"n_group\":1,\"topk_group\":1,\"num_experts_per_tok\":8,\"moe_layer_freq\":1,"               \
+    "\"first_k_dense_replace\":1,\"max_position_embeddings\":131072,\"rms_norm_eps\":1e-6,"        \
     "\"rope_theta\":50000.0,\"attention_bias\":false,\"tie_word_embeddings\":false"
 
 static void kimi_k2_needs_no_editing(void **state)
 {
     static const struct {
         const char *factor;
-        double      scale; /* model-spec section 4 */
+        double scale; /* model-spec section 4 */
     } known[] = {{"32.0", 0.13086080}, {"64", 0.14467963}, {"40", 0.13523378}};
 
     (void)state;
     for (size_t i = 0; i < sizeof known / sizeof known[0]; i++) {
         char text[2048];
 
-        (void)snprintf(text, sizeof text,
-                       "{\"model_type\":\"kimi_k2\",\"rope_scaling\":{\"type\":\"yarn\",\"factor\":%s,"
-                       "\"original_max_position_embeddings\":4096,\"beta_fast\":1.0,\"beta_slow\":1.0,"
-                       "\"mscale\":1.0,\"mscale_all_dim\":1.0}," K2 "}", known[i].factor);
+        (void)snprintf(
+            text, sizeof text,
+            "{\"model_type\":\"kimi_k2\",\"rope_scaling\":{\"type\":\"yarn\",\"factor\":%s,"
+            "\"original_max_position_embeddings\":4096,\"beta_fast\":1.0,\"beta_slow\":1.0,"
+            "\"mscale\":1.0,\"mscale_all_dim\":1.0}," K2 "}",
+            known[i].factor);
         struct rg_model_config c = expect_parses(text);
 
         assert_int_equal(c.family, RG_FAMILY_DEEPSEEK_V3);
@@ -253,10 +261,11 @@ static void the_attention_scale_is_as_exact_as_libm(void **state)
 
         (void)snprintf(text, sizeof text,
                        "{\"model_type\":\"deepseek_v3\",\"rope_scaling\":{\"factor\":%.17g,"
-                       "\"mscale_all_dim\":0.707}}", factor);
+                       "\"mscale_all_dim\":0.707}}",
+                       factor);
         struct rg_model_config c = expect_parses(text);
-        const double           g = 0.1 * 0.707 * log(factor) + 1;
-        const double           want = g * g / sqrt(192.0);
+        const double g = 0.1 * 0.707 * log(factor) + 1;
+        const double want = g * g / sqrt(192.0);
 
         assert_true(fabs(c.attention_scale - want) <= 4e-16 * want * 4);
         assert_int_equal(c.rope.kind, RG_ROPE_DEFAULT); /* no type: but the scale changes */
@@ -330,7 +339,8 @@ static void reads_every_kind_of_rope(void **state)
     near(c.rope.factor, 2);
     rg_model_config_free(&c);
 
-    c = expect_parses("{" LLAMA ",\"rope_scaling\":{\"type\":\"mrope\",\"mrope_section\":[2,3,3]}}");
+    c = expect_parses("{" LLAMA
+                      ",\"rope_scaling\":{\"type\":\"mrope\",\"mrope_section\":[2,3,3]}}");
     assert_int_equal(c.rope.kind, RG_ROPE_DEFAULT);
     rg_model_config_free(&c);
 
@@ -344,18 +354,20 @@ static void reads_every_kind_of_rope(void **state)
 static void refuses_ropes_by_name(void **state)
 {
     (void)state;
-    expect_fails("{" LLAMA ",\"rope_scaling\":{\"type\":\"dynamic\",\"factor\":2}}", RG_E_UNSUPPORTED,
+    expect_fails("{" LLAMA ",\"rope_scaling\":{\"type\":\"dynamic\",\"factor\":2}}",
+                 RG_E_UNSUPPORTED,
                  "rope type 'dynamic' is not supported (its result depends on how a prompt is cut");
     expect_fails("{" LLAMA ",\"rope_scaling\":{\"type\":\"su\"}}", RG_E_UNSUPPORTED,
                  "rope type 'su' is not supported; known: default, linear, llama3, yarn");
     expect_fails("{" LLAMA ",\"rope_scaling\":{\"type\":\"linear\"}}", RG_E_BAD_DATA,
                  "'rope_scaling.factor' is missing");
     expect_fails("{" LLAMA ",\"rope_scaling\":{\"type\":\"llama3\",\"factor\":8,"
-                 "\"low_freq_factor\":4,\"high_freq_factor\":4}}", RG_E_BAD_DATA,
+                 "\"low_freq_factor\":4,\"high_freq_factor\":4}}",
+                 RG_E_BAD_DATA,
                  "'rope_scaling.high_freq_factor' (4) must be above 'low_freq_factor' (4)");
     expect_fails("{" LLAMA ",\"rope_scaling\":{\"type\":\"longrope\",\"long_factor\":[1],"
-                 "\"original_max_position_embeddings\":4096}}", RG_E_BAD_DATA,
-                 "'rope_scaling.long_factor' must be an array of 8 numbers");
+                 "\"original_max_position_embeddings\":4096}}",
+                 RG_E_BAD_DATA, "'rope_scaling.long_factor' must be an array of 8 numbers");
     expect_fails("{" LLAMA ",\"rope_parameters\":{\"full_attention\":{\"rope_theta\":1e6}}}",
                  RG_E_UNSUPPORTED, "'rope_parameters.full_attention' is an object");
     expect_fails("{" LLAMA ",\"rope_scaling\":[]}", RG_E_BAD_DATA,
@@ -380,9 +392,11 @@ static void every_number_has_a_range(void **state)
         {"{\"model_type\":\"deepseek_v3\",\"hidden_size\":1e300}", "'hidden_size' is 1e300"},
         {"{\"model_type\":\"deepseek_v3\",\"hidden_size\":\"7168\"}",
          "'hidden_size' is a string, an integer expected"},
-        {"{\"model_type\":\"deepseek_v3\",\"num_hidden_layers\":1025}", "'num_hidden_layers' is 1025"},
+        {"{\"model_type\":\"deepseek_v3\",\"num_hidden_layers\":1025}",
+         "'num_hidden_layers' is 1025"},
         {"{\"model_type\":\"deepseek_v3\",\"vocab_size\":4194305}", "'vocab_size' is 4194305"},
-        {"{\"model_type\":\"deepseek_v3\",\"num_attention_heads\":0}", "'num_attention_heads' is 0"},
+        {"{\"model_type\":\"deepseek_v3\",\"num_attention_heads\":0}",
+         "'num_attention_heads' is 0"},
         {"{\"model_type\":\"deepseek_v3\",\"rms_norm_eps\":0}", "'rms_norm_eps' is 0"},
         {"{\"model_type\":\"deepseek_v3\",\"norm_topk_prob\":1}",
          "'norm_topk_prob' is a number, true or false expected"},
@@ -394,8 +408,10 @@ static void every_number_has_a_range(void **state)
         {"{\"model_type\":\"deepseek_v3\",\"n_routed_experts\":8,\"topk_group\":2}",
          "'topk_group' (2) is above 'n_group' (1)"},
         {"{\"model_type\":\"deepseek_v3\",\"qk_rope_head_dim\":63}", "(63) must be even"},
-        {"{\"model_type\":\"deepseek_v3\",\"eos_token_id\":-1}", "'eos_token_id' must hold token ids"},
-        {"{" LLAMA ",\"num_key_value_heads\":3}", "(4) is not a multiple of 'num_key_value_heads' (3)"},
+        {"{\"model_type\":\"deepseek_v3\",\"eos_token_id\":-1}",
+         "'eos_token_id' must hold token ids"},
+        {"{" LLAMA ",\"num_key_value_heads\":3}",
+         "(4) is not a multiple of 'num_key_value_heads' (3)"},
         {"{" LLAMA ",\"head_dim\":15}", "a head of 15 dimensions cannot be rotated"},
         {"{" LLAMA ",\"model_type\":7}", "appears twice"},
         {"{\"model_type\":7}", "'model_type' is a number, a string expected"},
@@ -411,11 +427,14 @@ static void every_number_has_a_range(void **state)
         expect_fails(cases[i].text, twice ? RG_E_UNSUPPORTED : RG_E_BAD_DATA, cases[i].says);
     }
     expect_fails("{\"model_type\":\"deepseek_v3\",\"num_attention_heads\":4096,"
-                 "\"qk_nope_head_dim\":512}", RG_E_LIMIT, "4096 heads of 704 dimensions");
+                 "\"qk_nope_head_dim\":512}",
+                 RG_E_LIMIT, "4096 heads of 704 dimensions");
     expect_fails("{\"model_type\":\"deepseek_v3\",\"n_shared_experts\":1024,"
-                 "\"moe_intermediate_size\":2048}", RG_E_LIMIT, "shared experts 2097152 wide");
+                 "\"moe_intermediate_size\":2048}",
+                 RG_E_LIMIT, "shared experts 2097152 wide");
     expect_fails("{\"model_type\":\"deepseek_v3\",\"eos_token_id\":"
-                 "[1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17]}", RG_E_LIMIT, "has 17 ids, at most 16");
+                 "[1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17]}",
+                 RG_E_LIMIT, "has 17 ids, at most 16");
 }
 
 static void an_unknown_architecture_names_the_known_ones(void **state)
@@ -436,7 +455,8 @@ static void quantization_entries_do_not_inherit(void **state)
 {
     struct rg_model_config c = expect_parses(
         "{" LLAMA ",\"quantization\":{\"group_size\":32,\"bits\":8,\"mode\":\"affine\",\"z\":true,"
-        "\"lm_head\":{\"bits\":6},\"a\":false,\"m\":{\"mode\":\"mxfp4\"},\"n\":{\"mode\":\"nvfp4\"},"
+        "\"lm_head\":{\"bits\":6},\"a\":false,\"m\":{\"mode\":\"mxfp4\"},\"n\":{\"mode\":\"nvfp4\"}"
+        ","
         "\"quant_method\":\"x\",\"e\":{}}}");
     const struct rg_quant_entry *e;
 
@@ -484,20 +504,23 @@ static void refuses_quantisation_by_name(void **state)
     expect_fails("{" LLAMA ",\"quantization\":{\"bits\":4,\"group_size\":48}}", RG_E_BAD_DATA,
                  "'quantization.group_size' is 48; affine has 32 64 128");
     expect_fails("{" LLAMA ",\"quantization\":{\"bits\":4,\"group_size\":64,"
-                 "\"lm_head\":{\"bits\":9}}}", RG_E_BAD_DATA, "'quantization.lm_head.bits' is 9");
+                 "\"lm_head\":{\"bits\":9}}}",
+                 RG_E_BAD_DATA, "'quantization.lm_head.bits' is 9");
     expect_fails("{" LLAMA ",\"quantization\":{\"bits\":4,\"group_size\":64,\"mode\":\"int4\"}}",
                  RG_E_UNSUPPORTED, "'quantization.mode' is 'int4'; known: affine");
     expect_fails("{" LLAMA ",\"quantization\":{\"mode\":\"mxfp4\",\"bits\":4,\"group_size\":64}}",
                  RG_E_BAD_DATA, "4-bit group 64; mxfp4 is 4-bit group 32");
     expect_fails("{" LLAMA ",\"quantization\":{\"bits\":4,\"group_size\":64,"
-                 "\"quantize_activations\":true}}", RG_E_UNSUPPORTED, "quantize_activations");
+                 "\"quantize_activations\":true}}",
+                 RG_E_UNSUPPORTED, "quantize_activations");
 }
 
 static void every_failed_allocation_is_reported(void **state)
 {
     static const char text[] =
         "{" LLAMA ",\"layer_types\":[\"full_attention\",\"full_attention\",\"full_attention\","
-        "\"full_attention\"],\"rope_scaling\":{\"type\":\"longrope\",\"original_max_position_embeddings"
+        "\"full_attention\"],\"rope_scaling\":{\"type\":\"longrope\",\"original_max_position_"
+        "embeddings"
         "\":64,\"long_factor\":[1,1,1,1,1,1,1,1]},\"quantization\":{\"bits\":4,\"group_size\":64,"
         "\"a\":true,\"b\":{\"bits\":4}}}";
     enum rg_code code = RG_E_NOMEM;

@@ -9,7 +9,7 @@
 #include <cmocka.h>
 
 #include "checkpoint/safetensors.h"
-#include "../support/checkpoint_writer.h"
+#include "support/checkpoint_writer.h"
 
 static int64_t baseline;
 
@@ -18,8 +18,8 @@ static void write_raw(const struct cw *w, const char *header, size_t len, uint64
                       uint64_t data_bytes)
 {
     const uint64_t n = stated_length ? stated_length : len;
-    char           path[192];
-    uint8_t        length[8];
+    char path[192];
+    uint8_t length[8];
 
     for (int i = 0; i < 8; i++)
         length[i] = (uint8_t)(n >> (8 * i));
@@ -36,8 +36,8 @@ static void write_raw(const struct cw *w, const char *header, size_t len, uint64
 static void expect(const struct cw *w, bool headers_only, enum rg_code code, const char *says)
 {
     struct rg_tensor_set *s = NULL;
-    struct rg_err         err = {.message = ""};
-    const enum rg_code    got = rg_tensor_set_open(&s, w->dir, headers_only, &err);
+    struct rg_err err = {.message = ""};
+    const enum rg_code got = rg_tensor_set_open(&s, w->dir, headers_only, &err);
 
     if (got != code || (says && !strstr(err.message, says)))
         fail_msg("code %d '%s', expected %d '%s'", got, err.message, code, says ? says : "");
@@ -66,9 +66,9 @@ static void expect_header(const char *header, uint64_t data_bytes, enum rg_code 
 
 static void opens_a_plain_file_and_finds_its_tensors(void **state)
 {
-    static const uint8_t         a[3] = {1, 2, 3}, b[8] = {4, 5, 6, 7, 8, 9, 10, 11};
-    struct cw                    w;
-    struct rg_tensor_set        *s = NULL;
+    static const uint8_t a[3] = {1, 2, 3}, b[8] = {4, 5, 6, 7, 8, 9, 10, 11};
+    struct cw w;
+    struct rg_tensor_set *s = NULL;
     const struct rg_tensor_info *t;
 
     (void)state;
@@ -142,8 +142,9 @@ static void rule_3_no_duplicate_keys_and_no_deep_nesting(void **state)
                   RG_E_BAD_DATA, "tensor 'x' is there twice");
     expect_header("{" T("x", "U8", "[1]", "[0,1]") "," T("\\u0078", "U8", "[1]", "[1,2]") "}", 2,
                   RG_E_BAD_DATA, "tensor 'x' is there twice");
-    expect_header("{\"x\":{\"dtype\":\"U8\",\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]}}",
-                  0, RG_E_BAD_DATA, "tensor 'x': key 'dtype' is there twice");
+    expect_header(
+        "{\"x\":{\"dtype\":\"U8\",\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]}}", 0,
+        RG_E_BAD_DATA, "tensor 'x': key 'dtype' is there twice");
     expect_header("{\"x\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0],\"y\":1}}", 0,
                   RG_E_BAD_DATA, "tensor 'x': key 'y' is unknown");
     expect_header("{\"__metadata__\":{\"a\":\"1\",\"b\":\"2\",\"a\":\"3\"}}", 0, RG_E_BAD_DATA,
@@ -160,8 +161,9 @@ static void rule_3_no_duplicate_keys_and_no_deep_nesting(void **state)
 
 static void rule_4_integers_are_plain_digits(void **state)
 {
-    static const char *const bad[] = {"-1", "1.0", "1e0", "-0", "9007199254740993", "\"1\"",
-                                      "99999999999999999999", "true", "null"};
+    static const char *const bad[] = {
+        "-1",   "1.0", "1e0", "-0", "9007199254740993", "\"1\"", "99999999999999999999",
+        "true", "null"};
 
     (void)state;
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
@@ -194,9 +196,9 @@ static void rule_5_dtype_rank_and_checked_products(void **state)
                   "overflows");
     expect_header("{" T("x", "F4", "[3]", "[0,2]") "}", 2, RG_E_BAD_DATA,
                   "12 bits are not whole bytes");
-    expect_header("{" T("x", "F4", "[4]", "[0,2]") "," T("y", "F8_E4M3", "[]", "[2,3]") ","
-                  T("z", "F6_E2M3", "[4]", "[3,6]") "," T("c", "C64", "[1]", "[6,14]") "}", 14,
-                  RG_OK, NULL);
+    expect_header("{" T("x", "F4", "[4]", "[0,2]") "," T("y", "F8_E4M3", "[]", "[2,3]") "," T(
+                      "z", "F6_E2M3", "[4]", "[3,6]") "," T("c", "C64", "[1]", "[6,14]") "}",
+                  14, RG_OK, NULL);
 }
 
 static void rule_6_ranges_fit_their_tensor_and_the_file(void **state)
@@ -243,7 +245,8 @@ static void write_many(struct cw *w, uint32_t n)
     assert_int_equal(rg_buf_add_str(&h, "{", NULL), RG_OK);
     for (uint32_t i = 0; i < n; i++)
         assert_int_equal(rg_buf_addf(&h, NULL, "%s" T("t%06u", "U8", "[0]", "[0,0]"), i ? "," : "",
-                                     (i * 7919u) % n), RG_OK);
+                                     (i * 7919u) % n),
+                         RG_OK);
     assert_int_equal(rg_buf_add_str(&h, "}", NULL), RG_OK);
     write_raw(w, h.data, h.len, 0, 0);
     rg_buf_free(&h);
@@ -251,7 +254,7 @@ static void write_many(struct cw *w, uint32_t n)
 
 static void rule_8_counts_and_names_over_the_limit_are_errors(void **state)
 {
-    char      header[1024], name[600];
+    char header[1024], name[600];
     struct cw w;
 
     (void)state;
@@ -287,7 +290,7 @@ static void two_shards(struct cw *w)
 
 static void shards_without_an_index_are_one_set(void **state)
 {
-    struct cw             w;
+    struct cw w;
     struct rg_tensor_set *s = NULL;
 
     (void)state;
@@ -307,7 +310,7 @@ static void shards_without_an_index_are_one_set(void **state)
 static void a_missing_shard_is_named(void **state)
 {
     struct cw w;
-    char      path[192];
+    char path[192];
 
     (void)state;
     for (unsigned missing = 1; missing <= 2; missing++) {
@@ -344,20 +347,24 @@ static void a_tensor_in_two_files_is_refused(void **state)
 static void rule_9_names_are_exactly_those_of_the_index(void **state)
 {
     static const struct {
-        const char  *text;
+        const char *text;
         enum rg_code code;
-        const char  *says;
+        const char *says;
     } cases[] = {
-        {"{\"metadata\":{\"total_size\":20},\"weight_map\":{\"a\":\"model-00001-of-00002.safetensors\","
-         "\"b\":\"model-00002-of-00002.safetensors\"}}", RG_OK, NULL},
+        {"{\"metadata\":{\"total_size\":20},\"weight_map\":{\"a\":\"model-00001-of-00002."
+         "safetensors\","
+         "\"b\":\"model-00002-of-00002.safetensors\"}}",
+         RG_OK, NULL},
         {"{\"metadata\":{\"total_size\":20.0,\"x\":[1]},\"weight_map\":{"
          "\"a\":\"model-00001-of-00002.safetensors\",\"b\":\"model-00002-of-00002.safetensors\"}}",
          RG_OK, NULL},
         {"{\"weight_map\":{\"a\":\"model-00001-of-00002.safetensors\","
-         "\"b\":\"model-00002-of-00002.safetensors\"}}", RG_OK, NULL},
-        {"{\"metadata\":{\"total_size\":21},\"weight_map\":{\"a\":\"model-00001-of-00002.safetensors\","
-         "\"b\":\"model-00002-of-00002.safetensors\"}}", RG_E_BAD_DATA,
-         "total_size is 21, the tensors have 20 bytes"},
+         "\"b\":\"model-00002-of-00002.safetensors\"}}",
+         RG_OK, NULL},
+        {"{\"metadata\":{\"total_size\":21},\"weight_map\":{\"a\":\"model-00001-of-00002."
+         "safetensors\","
+         "\"b\":\"model-00002-of-00002.safetensors\"}}",
+         RG_E_BAD_DATA, "total_size is 21, the tensors have 20 bytes"},
         {"{\"weight_map\":{\"a\":\"model-00001-of-00002.safetensors\"}}", RG_E_BAD_DATA,
          "tensor 'b' of model-00002-of-00002.safetensors is not in weight_map (1 such in all)"},
         {"{\"weight_map\":{\"a\":\"model-00002-of-00002.safetensors\"}}", RG_E_BAD_DATA,
@@ -367,7 +374,8 @@ static void rule_9_names_are_exactly_those_of_the_index(void **state)
         {"{\"weight_map\":{\"c\":\"model-00003-of-00003.safetensors\"}}", RG_E_USAGE,
          "shard model-00003-of-00003.safetensors is missing"},
         {"{\"weight_map\":{\"a\":\"model-00001-of-00002.safetensors\","
-         "\"a\":\"model-00001-of-00002.safetensors\"}}", RG_E_BAD_DATA, "'a' is there twice"},
+         "\"a\":\"model-00001-of-00002.safetensors\"}}",
+         RG_E_BAD_DATA, "'a' is there twice"},
         {"{\"weight_map\":{\"a\":1}}", RG_E_BAD_DATA, "'a' is not a file name"},
         {"{\"weight_map\":[]}", RG_E_BAD_DATA, "weight_map is not one object"},
         {"{\"metadata\":{\"total_size\":-1}}", RG_E_BAD_DATA, "not a plain number"},
@@ -392,8 +400,8 @@ static void rule_9_names_are_exactly_those_of_the_index(void **state)
 
 static void says_what_is_wrong_with_the_directory(void **state)
 {
-    struct cw             w;
-    struct rg_err         err;
+    struct cw w;
+    struct rg_err err;
     struct rg_tensor_set *s = NULL;
 
     (void)state;
@@ -408,7 +416,7 @@ static void says_what_is_wrong_with_the_directory(void **state)
 static void every_truncation_is_noticed(void **state)
 {
     struct cw w;
-    char      path[192];
+    char path[192];
 
     (void)state;
     cw_begin(&w);
@@ -433,10 +441,10 @@ static void every_truncation_is_noticed(void **state)
 
 static void a_tensor_over_4_gib_has_its_last_byte_where_it_should(void **state)
 {
-    static const uint8_t         mark[4] = {9, 8, 7, 6};
-    const uint64_t               big = (UINT64_C(1) << 32) + (UINT64_C(1) << 29) + 8;
-    struct cw                    w;
-    struct rg_tensor_set        *s = NULL;
+    static const uint8_t mark[4] = {9, 8, 7, 6};
+    const uint64_t big = (UINT64_C(1) << 32) + (UINT64_C(1) << 29) + 8;
+    struct cw w;
+    struct rg_tensor_set *s = NULL;
     const struct rg_tensor_info *t;
 
     (void)state;
@@ -456,7 +464,7 @@ static void a_tensor_over_4_gib_has_its_last_byte_where_it_should(void **state)
 
 static void every_failed_allocation_is_reported(void **state)
 {
-    struct cw    w;
+    struct cw w;
     enum rg_code code = RG_E_NOMEM;
 
     (void)state;
