@@ -63,7 +63,7 @@ static enum rg_code open_model(struct bench *b, const struct rg_llm_options *o, 
     const struct rg_model_config *config = &b->checkpoint->config;
     const struct rg_model_part    part = rg_model_whole(config);
 
-    code = rg_model_open(&b->model, b->checkpoint, b->backend, &part, positions, err);
+    code = rg_model_open(&b->model, b->checkpoint, b->backend, &part, err);
     if (!code)
         code = rg_pipeline_local_open(&b->pipeline, b->model, b->backend,
                                       config->num_hidden_layers,

@@ -175,7 +175,7 @@ static enum rg_code open_model(struct eval *e, const struct rg_llm_options *o, s
     enum rg_code                  code = rg_backend_open(&e->backend, &o->backend, err);
 
     if (code == RG_OK)
-        code = rg_model_open(&e->model, e->checkpoint, e->backend, &part, e->n, err);
+        code = rg_model_open(&e->model, e->checkpoint, e->backend, &part, err);
     if (code == RG_OK)
         code = rg_pipeline_local_open(&e->pipeline, e->model, e->backend, c->num_hidden_layers,
                                       n_blocks, BLOCK_TOKENS, c->vocab_size, err);

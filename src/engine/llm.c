@@ -139,7 +139,7 @@ static enum rg_code open_model(struct rg_llm *l, const struct rg_llm_options *o,
     if (code == RG_OK)
         code = rg_backend_open(&l->backend, &o->backend, err);
     if (code == RG_OK)
-        code = rg_model_open(&l->model, l->checkpoint, l->backend, &part, l->context, err);
+        code = rg_model_open(&l->model, l->checkpoint, l->backend, &part, err);
     if (code == RG_OK)
         code = fit_context(l, o->context, err);
     if (code != RG_OK)

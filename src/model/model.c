@@ -87,7 +87,7 @@ static enum rg_code load(struct rg_model *m, const struct rg_checkpoint *checkpo
 
 enum rg_code rg_model_open(struct rg_model **out, const struct rg_checkpoint *checkpoint,
                            struct rg_backend *backend, const struct rg_model_part *part,
-                           uint32_t max_positions, struct rg_err *err)
+                           struct rg_err *err)
 {
     const uint32_t   n_layers = part->layer_end - part->layer_begin;
     struct rg_model *m;
@@ -105,7 +105,6 @@ enum rg_code rg_model_open(struct rg_model **out, const struct rg_checkpoint *ch
     m->layers = rg_calloc(n_layers > 0 ? n_layers : 1, sizeof(*m->layers));
     code = m->layers ? RG_OK : rg_fail(err, RG_E_NOMEM, "model: no memory for %u layers", n_layers);
     /* The model's own limit, never this run's: longrope's scale must not depend on --ctx. */
-    (void)max_positions;
     if (code == RG_OK)
         code = rg_rope_open(&m->rope, &m->config->rope, m->config->max_position_embeddings, err);
     if (code == RG_OK)

@@ -25,7 +25,7 @@ struct rg_model_part rg_model_whole(const struct rg_model_config *c);
 
 RG_CHECKED enum rg_code rg_model_open(struct rg_model **out, const struct rg_checkpoint *checkpoint,
                                       struct rg_backend *backend, const struct rg_model_part *part,
-                                      uint32_t max_positions, struct rg_err *err);
+                                      struct rg_err *err);
 void rg_model_close(struct rg_model *m); /* accepts NULL */
 
 /* What each layer of the part keeps per token; `specs` has room for layer_end - layer_begin. */

@@ -55,8 +55,7 @@ static void open_machine(struct machine *m, const char *model, const struct vari
     m->vocab = m->checkpoint->config.vocab_size;
     assert_true(part.layer_end <= LAYERS_MOST);
     assert_int_equal(rg_backend_open(&m->backend, &v->backend, &err), RG_OK);
-    assert_int_equal(rg_model_open(&m->model, m->checkpoint, m->backend, &part, TOKENS, &err),
-                     RG_OK);
+    assert_int_equal(rg_model_open(&m->model, m->checkpoint, m->backend, &part, &err), RG_OK);
     assert_int_equal(rg_pipeline_local_open(&m->pipeline, m->model, m->backend, part.layer_end,
                                             BLOCKS, v->block_tokens ? v->block_tokens : 64,
                                             m->vocab, &err),
@@ -319,8 +318,7 @@ static void run_parts(const char *model, uint32_t split, const int32_t *tokens, 
         struct rg_step *s;
         struct rg_tensor *t;
 
-        assert_int_equal(rg_model_open(&parts[i], m.checkpoint, m.backend, &part, TOKENS, NULL),
-                         RG_OK);
+        assert_int_equal(rg_model_open(&parts[i], m.checkpoint, m.backend, &part, NULL), RG_OK);
         rg_model_kv_specs(parts[i], specs);
         options.n_layers = part.layer_end - part.layer_begin;
         assert_int_equal(rg_kv_open(&kvs[i], m.backend, &options, NULL), RG_OK);
@@ -462,7 +460,7 @@ static void a_model_that_cannot_be_opened_leaves_nothing_behind(void **state)
         live = rg_mem_live();
         for (n = 1; n < 10000; n++) {
             rg_mem_fail_at(n);
-            if (rg_model_open(&model, m.checkpoint, m.backend, &part, TOKENS, NULL) == RG_OK)
+            if (rg_model_open(&model, m.checkpoint, m.backend, &part, NULL) == RG_OK)
                 break;
             assert_null(model);
             assert_int_equal(rg_mem_live(), live);
