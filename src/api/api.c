@@ -102,8 +102,8 @@ static enum rg_code parse_address(struct sockaddr_storage *out, bool *loopback,
         *loopback = IN6_IS_ADDR_LOOPBACK(&v6->sin6_addr) != 0;
         return RG_OK;
     }
-    return rg_fail(err, RG_E_USAGE, "--api-host: %s is not an IP address; give one such as 127.0.0.1",
-                   o->host);
+    return rg_fail(err, RG_E_USAGE,
+                   "--api-host: %s is not an IP address; give one such as 127.0.0.1", o->host);
 }
 
 static enum rg_code check_exposure(const struct rg_api_options *o, bool loopback,
@@ -159,8 +159,6 @@ enum rg_code rg_api_open(struct rg_api **out, uv_loop_t *loop, const struct rg_a
         rg_free(a);
         return code;
     }
-    rg_log(RG_LOG_INFO, "api", "listening", "address=%s port=%u keys=%zu", options->host,
-           rg_api_port(a), a->auth.n_keys);
     *out = a;
     return RG_OK;
 }

@@ -1,9 +1,9 @@
 /* api.h - the OpenAI-compatible HTTP server of a node.
  *
- * Threads    everything on the loop's thread; rendering and tokenising run on libuv's workers, model
- *            steps on the engine's thread.
- * Lifetime   rg_api_open() listens or fails.  rg_api_drain() stops accepting and lets answers finish;
- *            after the last connection (or the deadline) on_closed is called once. */
+ * Threads    everything on the loop's thread; rendering and tokenising run on libuv's workers,
+ *            model steps on the engine's thread.
+ * Lifetime   rg_api_open() listens or fails.  rg_api_drain() stops accepting and lets answers
+ *            finish; after the last connection (or the deadline) on_closed is called once. */
 #ifndef RG_API_API_H
 #define RG_API_API_H
 

@@ -158,7 +158,8 @@ static bool take_enable_thinking(struct rg_fields_walk *w, const struct rg_json 
 static bool take_reasoning_effort(struct rg_fields_walk *w, const struct rg_json *value,
                                   const char *param)
 {
-    static const char *const efforts[] = {"none", "minimal", "low", "medium", "high", "xhigh", "max"};
+    static const char *const efforts[] = {"none", "minimal", "low", "medium",
+                                          "high", "xhigh",   "max"};
 
     for (size_t i = 0; i < sizeof efforts / sizeof *efforts; i++)
         if (strcmp(rg_json_string(value), efforts[i]) == 0)
@@ -175,7 +176,7 @@ static bool take_documents(struct rg_fields_walk *w, const struct rg_json *value
     return rg_json_count(value) == 0 || need_template_use(w, "documents", param);
 }
 
-/* The template sees these as they are; those that are the request's own fields have their checks. */
+/* The template sees these as they are, so none may stand in for a field that was checked. */
 static bool take_template_kwargs(struct rg_fields_walk *w, const struct rg_json *value,
                                  const char *param)
 {

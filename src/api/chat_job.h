@@ -5,7 +5,7 @@
  * Lifetime   a job is freed when its answer is finished or its client gone, its worker has returned
  *            and each of its engine requests has ended.  conn is NULL from the moment when there is
  *            nobody to answer any more.
- * Threads    the loop's, but for make_request(), which runs on a worker with nobody else looking. */
+ * Threads    the loop's, but for make_request(), which runs on a worker while nobody else looks. */
 #ifndef RG_API_CHAT_JOB_H
 #define RG_API_CHAT_JOB_H
 

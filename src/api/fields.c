@@ -7,8 +7,9 @@
 #include <string.h>
 
 static const char *const type_names[] = {
-    [RG_FIELD_BOOL] = "true or false", [RG_FIELD_INT] = "an integer", [RG_FIELD_NUMBER] = "a number",
-    [RG_FIELD_STRING] = "a string",    [RG_FIELD_ARRAY] = "an array", [RG_FIELD_OBJECT] = "an object",
+    [RG_FIELD_BOOL] = "true or false", [RG_FIELD_INT] = "an integer",
+    [RG_FIELD_NUMBER] = "a number",    [RG_FIELD_STRING] = "a string",
+    [RG_FIELD_ARRAY] = "an array",     [RG_FIELD_OBJECT] = "an object",
     [RG_FIELD_ANY] = "any",
 };
 
@@ -106,7 +107,8 @@ bool rg_fields_apply(struct rg_fields_walk *w, const struct rg_json *object,
             f++;
         rg_field_param(param, "%s%s", prefix, key);
         if (!f->name)
-            return rg_api_fail(w->error, RG_API_UNKNOWN_FIELD, param, "there is no field %s", param);
+            return rg_api_fail(w->error, RG_API_UNKNOWN_FIELD, param, "there is no field %s",
+                               param);
         if (!apply(w, f, v, param))
             return false;
     }

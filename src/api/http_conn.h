@@ -1,8 +1,9 @@
 /* http_conn.h - what http_server.c and http_conn.c share: one connection and its state.
  *
- * State      READ: a request is awaited or being read.  ANSWER: it is the handler's.  FLUSH: the last
- *            answer is on its way out.  LINGER: our side is shut, and what the client still sends is
- *            dropped, so that the answer isn't lost to a reset.  CLOSING: the handle is being closed. */
+ * State      READ: a request is awaited or being read.  ANSWER: it is the handler's.  FLUSH: the
+ *            last answer is on its way out.  LINGER: our side is shut, and what the client still
+ *            sends is dropped, so that the answer isn't lost to a reset.  CLOSING: the handle is
+ *            being closed. */
 #ifndef RG_API_HTTP_CONN_H
 #define RG_API_HTTP_CONN_H
 

@@ -1,4 +1,4 @@
-/* llhttp behind the strict scanner, and the rules of a request's framing (RFC 9112 sections 3 and 6). */
+/* llhttp behind the strict scanner, and the rules of framing (RFC 9112 sections 3 and 6). */
 #include "api/http_parse.h"
 
 #include <assert.h>
@@ -55,10 +55,6 @@ static int on_body(llhttp_t *l, const char *at, size_t n)
     struct rg_http_parser *p = l->data;
 
     p->body_bytes += n;
-    if (p->body_bytes > RG_LIMIT_BODY_BYTES) {
-        (void)bad(p, 413, "the body is longer than 8388608 bytes");
-        return -1;
-    }
     if (p->drop_body)
         return 0;
     if (rg_buf_add(&p->request.body, at, n, NULL) != RG_OK) {
@@ -298,7 +294,8 @@ static enum rg_http_step finish_head(struct rg_http_parser *p)
     return RG_HTTP_HEAD;
 }
 
-static enum rg_http_step feed_head(struct rg_http_parser *p, const char *bytes, size_t n, size_t *used)
+static enum rg_http_step feed_head(struct rg_http_parser *p, const char *bytes, size_t n,
+                                   size_t *used)
 {
     size_t                    skip;
     const enum rg_scan_result result = rg_http_scan_head(&p->scan, bytes, n, used, &skip);
@@ -339,9 +336,6 @@ static enum rg_http_step feed_chunks(struct rg_http_parser *p, const char *bytes
         return bad(p, p->scan.status, p->scan.why);
     if (*used > 0 && give_body(p, bytes, *used) == RG_HTTP_BAD)
         return RG_HTTP_BAD;
-    /* A size over the limit is refused when it is announced, not when its bytes have come. */
-    if (p->scan.chunk_left > RG_LIMIT_BODY_BYTES - p->body_bytes)
-        return bad(p, 413, "the body is longer than 8388608 bytes");
     return result == RG_SCAN_DONE ? RG_HTTP_DONE : RG_HTTP_MORE;
 }
 

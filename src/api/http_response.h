@@ -27,8 +27,8 @@ struct rg_http_reply_flags {
 RG_CHECKED enum rg_code rg_http_response_add(struct rg_buf *out, const struct rg_http_reply *reply,
                                              struct rg_http_reply_flags flags, struct rg_err *err);
 
-/* Appends the head of an answer that comes in pieces; chunked is false for HTTP/1.0, where the end of
- * the connection ends the body. */
+/* Appends the head of an answer that comes in pieces; chunked is false for HTTP/1.0, where the end
+ * of the connection ends the body. */
 RG_CHECKED enum rg_code rg_http_response_begin(struct rg_buf *out, const char *content_type,
                                                bool chunked, bool keep_alive, struct rg_err *err);
 RG_CHECKED enum rg_code rg_http_response_chunk(struct rg_buf *out, const void *p, size_t n,

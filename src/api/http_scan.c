@@ -70,8 +70,8 @@ static bool on_target(struct rg_http_scan *s, unsigned char c)
     if (s->part_bytes == 0 && c != '/')
         return bad(s, 400, "the request target must be a path that begins with /");
     if (c <= ' ' || c >= 0x7f || c == '#')
-        return bad(s, 400, "the request target holds a character that must be percent-encoded, or no "
-                           "HTTP version follows it");
+        return bad(s, 400, "the request target holds a character that must be percent-encoded, or "
+                           "no HTTP version follows it");
     if (++s->part_bytes > RG_LIMIT_URL_BYTES)
         return bad(s, 414, "the request target is longer than 2048 bytes");
     return true;
@@ -120,7 +120,7 @@ static bool on_value(struct rg_http_scan *s, unsigned char c)
     if (c == '\r')
         return next(s, S_LINE_LF);
     if ((c < ' ' && c != '\t') || c == 0x7f)
-        return bad(s, 400, "a header value holds a control character or a line end that is not CRLF");
+        return bad(s, 400, "a header value holds a control character, or its line end is not CRLF");
     return true;
 }
 
@@ -133,7 +133,9 @@ static bool want_lf(struct rg_http_scan *s, unsigned char c, uint8_t state)
 
 static bool head_byte(struct rg_http_scan *s, unsigned char c)
 {
-    if (s->state >= S_LINE && ++s->field_bytes > RG_LIMIT_HEADER_BYTES)
+    const bool in_fields = s->state > S_VERSION && (s->state != S_LINE_LF || s->n_headers > 0);
+
+    if (in_fields && ++s->field_bytes > RG_LIMIT_HEADER_BYTES)
         return bad(s, 431, "the headers are longer than 16384 bytes");
     switch (s->state) {
     case S_START:
@@ -209,18 +211,20 @@ static bool on_size(struct rg_http_scan *s, unsigned char c)
     const int digit = hex_digit(c);
 
     if (digit >= 0) {
-        if (++s->size_digits > SIZE_DIGITS_MAX || s->chunk_left > UINT64_MAX >> 4)
+        if (++s->size_digits > SIZE_DIGITS_MAX)
             return bad(s, 400, "a chunk size overflows");
         s->chunk_left = s->chunk_left << 4 | (uint64_t)digit;
         return true;
     }
     if (s->size_digits == 0)
         return bad(s, 400, "a chunk without a size in hex digits");
-    if (c == '\r')
-        return next(s, S_SIZE_LF);
-    if (c == ';')
-        return next(s, S_EXT);
-    return bad(s, 400, "a chunk size is followed by something that is neither CRLF nor ;");
+    if (c != '\r' && c != ';')
+        return bad(s, 400, "a chunk size is followed by something that is neither CRLF nor ;");
+    /* Refused when it is announced, not when its bytes have come. */
+    if (s->chunk_left > RG_LIMIT_BODY_BYTES - s->body_bytes)
+        return bad(s, 413, "the body is longer than 8388608 bytes");
+    s->body_bytes += s->chunk_left;
+    return next(s, c == ';' ? S_EXT : S_SIZE_LF);
 }
 
 static bool on_extension(struct rg_http_scan *s, unsigned char c)
@@ -257,7 +261,8 @@ static bool chunk_byte(struct rg_http_scan *s, unsigned char c)
     }
 }
 
-enum rg_scan_result rg_http_scan_chunks(struct rg_http_scan *s, const char *p, size_t n, size_t *used)
+enum rg_scan_result rg_http_scan_chunks(struct rg_http_scan *s, const char *p, size_t n,
+                                        size_t *used)
 {
     *used = 0;
     while (*used < n) {

@@ -6,8 +6,8 @@
  * _add()... and _end(), now or later.
  * Threads    the loop's thread.
  * Lifetime   a connection belongs to the server.  Between on_request and the answer's end a handler
- *            may keep its pointer; on_gone says that the client has left before that, and the pointer
- *            is dead after it.  It is never called from inside an answering function.
+ *            may keep its pointer; on_gone says that the client has left before that, and the
+ *            pointer is dead after it.  It is never called from inside an answering function.
  * Limits     those of limits.h for connections, waiting times and unsent bytes.  An end of the
  *            client's side counts as leaving: a half-closed connection can't be told from a closed
  *            one, and an unread answer must not keep the engine busy. */

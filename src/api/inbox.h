@@ -1,9 +1,9 @@
 /* inbox.h - the engine's events, handed from its thread to the loop.
  *
  * Each stream of events (one choice of one request) has a slot.  The engine's thread appends to the
- * slot and wakes the loop; the loop takes what has come.  A slot that could not take a token, because
- * memory is short or the loop is RG_INBOX_TOKENS_MAX behind, says so at its end: a text with a hole
- * is never given out.
+ * slot and wakes the loop; the loop takes what has come.  A slot that could not take a token
+ * (memory is short, or the loop is RG_INBOX_TOKENS_MAX behind) says so at its end: a text with
+ * a hole is never given out.
  * Threads    rg_inbox_on_event: the engine's; everything else: the loop's.
  * Lifetime   a slot must live until its END was taken; the inbox longer than every slot. */
 #ifndef RG_API_INBOX_H
