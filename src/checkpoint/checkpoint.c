@@ -27,6 +27,10 @@ static enum rg_code read_config(struct opened *o, char **file, struct rg_err *er
     *file = rg_path_join(o->pub.dir, "config.json");
     if (!*file)
         return rg_fail(err, RG_E_NOMEM, "%s: no memory for a path", o->pub.dir);
+    if (!rg_file_exists(*file))
+        return rg_fail(err, RG_E_USAGE,
+                       "%s: no config.json there; give the directory of an MLX checkpoint",
+                       o->pub.dir);
     code = rg_file_read(&text, &len, *file, RG_LIMIT_CONFIG_BYTES, err);
     if (!code)
         code = rg_model_config_parse(&o->pub.config, text, len, *file, err);
