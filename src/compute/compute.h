@@ -4,13 +4,14 @@
  * tensor, no model branches on a computed value; rg_tensor_read() is the one way out.  So a lazy
  * graph library can stand behind this header as well as the CPU kernels do.
  *
- * Lifetime   A tensor lives until its step ends, or until the rg_op_keep() after the one that made it.
- * Failure    Memory is the only one: an op then returns NULL, every op accepts NULL and returns NULL,
- *            and rg_step_end() says RG_E_NOMEM.  A wrong shape is a bug and stops at an assert; shapes
- *            were checked when the model was loaded.
+ * Lifetime   A tensor lives until its step ends, or until the rg_op_keep() after the one that made
+ *            it.
+ * Failure    Memory is the only one: an op then returns NULL, every op accepts NULL and returns
+ *            NULL, and rg_step_end() says RG_E_NOMEM.  A wrong shape is a bug and stops at an
+ *            assert; shapes were checked when the model was loaded.
  * Threads    One step at a time per backend, from one thread; ops use the pool inside.
- * Order      Float results follow the canonical order of docs/ARCHITECTURE ("Same bits"): they do not
- *            depend on threads, kernels, or on which rows share a step.
+ * Order      Float results follow the canonical order of docs/ARCHITECTURE ("Same bits"): they do
+ *            not depend on threads, kernels, or on which rows share a step.
  *
  * Shapes     [n] rows of a step; [n][cols] row-major.  All tensors are f32 to the model. */
 #ifndef RG_COMPUTE_COMPUTE_H
@@ -39,6 +40,12 @@ struct rg_backend_options {
     enum rg_activations activations;
 };
 
+/* Sets activations ("int8", "f32") and kernels ("scalar", "avx2", "neon") by name; NULL: int8, the
+ * best of this CPU.  threads stays as it is. */
+RG_CHECKED enum rg_code rg_backend_options_named(struct rg_backend_options *o,
+                                                 const char *activations, const char *kernels,
+                                                 struct rg_err *err);
+
 RG_CHECKED enum rg_code rg_backend_open(struct rg_backend **out,
                                         const struct rg_backend_options *options,
                                         struct rg_err *err);
@@ -49,8 +56,8 @@ uint32_t    rg_backend_threads(const struct rg_backend *b);
 enum rg_activations rg_backend_activations(const struct rg_backend *b);
 
 /* ---- weights -------------------------------------------------------------------------------
- * Views into the mapped file where that is possible.  RG_E_UNSUPPORTED for a kind or a width without
- * a kernel, naming the module. */
+ * Views into the mapped file where that is possible.  RG_E_UNSUPPORTED for a kind or a width
+ * without a kernel, naming the module. */
 RG_CHECKED enum rg_code rg_weight_open(struct rg_weight **out, struct rg_backend *b,
                                        const struct rg_weight_desc *desc, struct rg_err *err);
 void     rg_weight_close(struct rg_weight *w); /* accepts NULL */
@@ -58,8 +65,8 @@ uint32_t rg_weight_rows(const struct rg_weight *w);
 uint32_t rg_weight_cols(const struct rg_weight *w);
 
 /* ---- keys and values ------------------------------------------------------------------------
- * n_blocks blocks of block_tokens positions, numbered by the caller; every layer has its own content
- * of each block.  Values are f16, or f32 with RG_ACTIVATIONS_F32. */
+ * n_blocks blocks of block_tokens positions, numbered by the caller; every layer has its own
+ * content of each block.  Values are f16, or f32 with RG_ACTIVATIONS_F32. */
 struct rg_kv_layer_spec {
     uint32_t n_heads;               /* kv heads; 1 for MLA */
     uint32_t key_cols, value_cols;  /* per head; MLA: key = latent, value = rotated k_pe */
@@ -83,7 +90,8 @@ uint64_t rg_kv_bytes(const struct rg_backend *b, const struct rg_kv_options *opt
 struct rg_seq_rows {
     uint32_t        row_begin, n_rows;
     uint32_t        position; /* of its first row */
-    const uint32_t *blocks;   /* [ceil((position + n_rows) / block_tokens)] block numbers; borrowed */
+    /* [ceil((position + n_rows) / block_tokens)] block numbers; borrowed */
+    const uint32_t *blocks;
 };
 
 struct rg_batch {
@@ -135,18 +143,20 @@ struct rg_tensor *rg_op_linear_heads(struct rg_step *s, const struct rg_weight *
                                      const struct rg_tensor *x);
 
 /* A view of rows [row_begin, row_begin + n_rows) of each of n_heads equal row ranges of w (the two
- * halves of an old kv_b_proj): acts as a weight with lead n_heads.  Owned by the caller like a weight. */
+ * halves of an old kv_b_proj): acts as a weight with lead n_heads.  Owned by the caller like a
+ * weight; w outlives it. */
 RG_CHECKED enum rg_code rg_weight_head_rows(struct rg_weight **out, const struct rg_weight *w,
                                             uint32_t n_heads, uint32_t row_begin, uint32_t n_rows,
                                             struct rg_err *err);
 
-/* The transposed product per head: x [n][lead * w.rows] -> y[h][c] = sum over r of W[h][r][c] x[h][r],
- * [n][lead * w.cols]; always the f32 path. */
+/* The transposed product per head: x [n][lead * w.rows] -> [n][lead * w.cols],
+ * y[h][c] = sum over r of W[h][r][c] x[h][r]; always the f32 path. */
 struct rg_tensor *rg_op_linear_heads_t(struct rg_step *s, const struct rg_weight *w,
                                        const struct rg_tensor *x);
 
 /* RoPE on the first `dims` columns of each head, at each row's position.  The frequencies are made
- * once from a config (rope.h). */
+ * once from a config; max_positions is the model's own max_position_embeddings, which longrope's
+ * scale needs, not the context in use. */
 struct rg_rope;
 RG_CHECKED enum rg_code rg_rope_open(struct rg_rope **out, const struct rg_rope_config *config,
                                      uint32_t max_positions, struct rg_err *err);
@@ -167,13 +177,14 @@ struct rg_tensor *rg_op_attention(struct rg_step *s, struct rg_kv *kv, uint32_t 
 /* Absorbed MLA: q_latent [n][heads * key_cols], q_pe [n][heads * value_cols]; score = scale *
  * (q_latent . latent + q_pe . k_pe); result sum of p * latent: [n][heads * key_cols]. */
 struct rg_tensor *rg_op_attention_mla(struct rg_step *s, struct rg_kv *kv, uint32_t layer,
-                                      const struct rg_tensor *q_latent, const struct rg_tensor *q_pe,
-                                      uint32_t n_heads, float scale);
+                                      const struct rg_tensor *q_latent,
+                                      const struct rg_tensor *q_pe, uint32_t n_heads, float scale);
 
 /* silu(gate) * up, and a + b. */
 struct rg_tensor *rg_op_swiglu(struct rg_step *s, const struct rg_tensor *gate,
                                const struct rg_tensor *up);
-struct rg_tensor *rg_op_add(struct rg_step *s, const struct rg_tensor *a, const struct rg_tensor *b);
+struct rg_tensor *rg_op_add(struct rg_step *s, const struct rg_tensor *a,
+                            const struct rg_tensor *b);
 
 /* ---- experts --------------------------------------------------------------------------------- */
 enum rg_router_score { RG_ROUTER_SOFTMAX, RG_ROUTER_SIGMOID };
@@ -184,7 +195,7 @@ struct rg_router_options {
     bool                    normalise;          /* weights /= their sum (when top_k > 1) */
     float                   scale;              /* routed_scaling_factor, 1 if none */
     uint32_t                n_group, topk_group; /* 1, 1: no groups */
-    const struct rg_weight *correction;         /* added to the scores for the choice only, or NULL */
+    const struct rg_weight *correction;         /* added to scores for the choice only, or NULL */
 };
 
 /* Chooses experts from logits [n][n_experts].  The result is opaque: only rg_op_experts() reads it.

@@ -46,7 +46,7 @@ static inline uint16_t rg_f32_to_f16(float f)
     const uint32_t bits = rg_f32_bits(f);
     const uint32_t sign = (bits >> 16) & 0x8000u;
     const uint32_t magnitude = bits & 0x7FFFFFFFu;
-    uint32_t       half;
+    uint32_t half;
 
     if (magnitude > 0x7F800000u) {
         half = 0x7E00u | ((magnitude >> 13) & 0x3FFu);

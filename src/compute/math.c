@@ -40,7 +40,7 @@ static double power_of_two(int64_t n)
 
 float rg_expf(float x)
 {
-    float   rounded, n, r, p;
+    float rounded, n, r, p;
     int32_t whole, half;
 
     if (isnan(x))
@@ -78,12 +78,21 @@ static const double ROUND_DOUBLE = 0x1.8p+52;
 
 double rg_exp(double x)
 {
-    static const double c[] = {1.0 / 6227020800.0, 1.0 / 479001600.0, 1.0 / 39916800.0,
-                               1.0 / 3628800.0,    1.0 / 362880.0,    1.0 / 40320.0,
-                               1.0 / 5040.0,       1.0 / 720.0,       1.0 / 120.0,
-                               1.0 / 24.0,         1.0 / 6.0,         0.5,
-                               1.0,                1.0};
-    double  n, r, p = 0.0;
+    static const double c[] = {1.0 / 6227020800.0,
+                               1.0 / 479001600.0,
+                               1.0 / 39916800.0,
+                               1.0 / 3628800.0,
+                               1.0 / 362880.0,
+                               1.0 / 40320.0,
+                               1.0 / 5040.0,
+                               1.0 / 720.0,
+                               1.0 / 120.0,
+                               1.0 / 24.0,
+                               1.0 / 6.0,
+                               0.5,
+                               1.0,
+                               1.0};
+    double n, r, p = 0.0;
     int64_t whole, half;
 
     if (isnan(x))
@@ -103,8 +112,8 @@ double rg_exp(double x)
 double rg_ln(double x)
 {
     uint64_t bits;
-    int64_t  exponent;
-    double   m, f, f2, p = 0.0;
+    int64_t exponent;
+    double m, f, f2, p = 0.0;
 
     if (isnan(x) || x > 0x1.fffffffffffffp+1023)
         return x;
@@ -138,13 +147,17 @@ double rg_pow(double x, double y)
 /* Sine and cosine of |r| <= pi/4. */
 static double sin_series(double r)
 {
-    static const double c[] = {-1.0 / 121645100408832000.0, 1.0 / 355687428096000.0,
-                               -1.0 / 1307674368000.0,      1.0 / 6227020800.0,
-                               -1.0 / 39916800.0,           1.0 / 362880.0,
-                               -1.0 / 5040.0,               1.0 / 120.0,
+    static const double c[] = {-1.0 / 121645100408832000.0,
+                               1.0 / 355687428096000.0,
+                               -1.0 / 1307674368000.0,
+                               1.0 / 6227020800.0,
+                               -1.0 / 39916800.0,
+                               1.0 / 362880.0,
+                               -1.0 / 5040.0,
+                               1.0 / 120.0,
                                -1.0 / 6.0};
     const double r2 = r * r;
-    double       p = 0.0;
+    double p = 0.0;
 
     for (size_t i = 0; i < sizeof(c) / sizeof(c[0]); i++)
         p = fma(p, r2, c[i]);
@@ -153,13 +166,17 @@ static double sin_series(double r)
 
 static double cos_series(double r)
 {
-    static const double c[] = {-1.0 / 6402373705728000.0, 1.0 / 20922789888000.0,
-                               -1.0 / 87178291200.0,      1.0 / 479001600.0,
-                               -1.0 / 3628800.0,          1.0 / 40320.0,
-                               -1.0 / 720.0,              1.0 / 24.0,
+    static const double c[] = {-1.0 / 6402373705728000.0,
+                               1.0 / 20922789888000.0,
+                               -1.0 / 87178291200.0,
+                               1.0 / 479001600.0,
+                               -1.0 / 3628800.0,
+                               1.0 / 40320.0,
+                               -1.0 / 720.0,
+                               1.0 / 24.0,
                                -0.5};
     const double r2 = r * r;
-    double       p = 0.0;
+    double p = 0.0;
 
     for (size_t i = 0; i < sizeof(c) / sizeof(c[0]); i++)
         p = fma(p, r2, c[i]);
@@ -170,7 +187,7 @@ static double cos_series(double r)
  * argument is right to 2e-24. */
 static double sine_from(double x, int64_t quarter)
 {
-    double  n, r;
+    double n, r;
     int64_t q;
 
     if (!(x < 0x1p31 && x > -0x1p31)) /* also a NaN */

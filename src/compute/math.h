@@ -11,7 +11,7 @@
 #ifndef RG_COMPUTE_MATH_H
 #define RG_COMPUTE_MATH_H
 
-float  rg_expf(float x);
+float rg_expf(float x);
 double rg_exp(double x);
 double rg_ln(double x);
 double rg_sin(double x);
@@ -22,13 +22,13 @@ double rg_pow(double x, double y);
 float rg_sigmoidf(float x);
 
 /* Constants of rg_expf(), which vector versions share: they must do the same steps. */
-#define RG_EXPF_MAX 89.0f       /* above: the result is infinity                     */
-#define RG_EXPF_MIN (-105.0f)   /* below: it is zero                                 */
+#define RG_EXPF_MAX 89.0f     /* above: the result is infinity                     */
+#define RG_EXPF_MIN (-105.0f) /* below: it is zero                                 */
 #define RG_EXPF_LOG2E 0x1.715476p+0f
 #define RG_EXPF_LN2_HIGH 0x1.62e4p-1f /* 15 bits, so that n * it is exact            */
 #define RG_EXPF_LN2_LOW 0x1.7f7d1cp-20f
 #define RG_EXPF_ROUND 0x1.8p+23f /* adding it rounds to an integer, ties to even     */
-#define RG_EXPF_C2 0x1p-1f      /* 1 / n!                                            */
+#define RG_EXPF_C2 0x1p-1f       /* 1 / n!                                            */
 #define RG_EXPF_C3 0x1.555556p-3f
 #define RG_EXPF_C4 0x1.555556p-5f
 #define RG_EXPF_C5 0x1.111112p-7f

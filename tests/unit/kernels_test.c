@@ -1,6 +1,6 @@
-/* kernels_test.c - every kernel table against the scalar one, bit for bit, and the scalar one against
- * the formulas of kernels.h. */
-#include "compute_helpers.h"
+/* kernels_test.c - every kernel table against the scalar one, bit for bit, and the scalar one
+ * against the formulas of kernels.h. */
+#include "support/compute_helpers.h"
 
 #include "compute/math.h"
 
@@ -17,9 +17,9 @@ static void scalar_quantise_follows_its_formula(void **state)
 {
     (void)state;
     for (int round = 0; round < 500; round++) {
-        float  *x = random_floats(16);
-        int8_t  q[16];
-        float   scale, amax = 0.0f;
+        float *x = random_floats(16);
+        int8_t q[16];
+        float scale, amax = 0.0f;
         int32_t sum, want_sum = 0;
 
         for (int i = 0; i < 16; i++)
@@ -47,9 +47,9 @@ static void quantise_makes_a_bad_block_nan(void **state)
 
     (void)state;
     for (int i = 0; i < 3; i++) {
-        float   x[32] = {1.0f, 2.0f};
-        int8_t  q[32];
-        float   scale[2];
+        float x[32] = {1.0f, 2.0f};
+        int8_t q[32];
+        float scale[2];
         int32_t sum[2];
 
         x[19] = bad[i];
@@ -65,10 +65,10 @@ static void quantise_is_the_same_in_every_table(void **state)
     (void)state;
     for (int round = 0; round < 1000; round++) {
         const uint32_t blocks = 1 + random_below(20), n = 16 * blocks;
-        float         *x = random_floats(n);
-        int8_t         q[2][320];
-        float          scale[2][20];
-        int32_t        sum[2][20];
+        float *x = random_floats(n);
+        int8_t q[2][320];
+        float scale[2][20];
+        int32_t sum[2][20];
 
         x[random_below(n)] = 1e-38f * random_float(); /* a denormal now and then */
         if (round % 7 == 0)
@@ -85,16 +85,20 @@ static void quantise_is_the_same_in_every_table(void **state)
 
 static struct rg_matrix matrix_of(const struct test_weight *t)
 {
-    return (struct rg_matrix){.data = t->desc.data, .scales = t->desc.scales,
-                              .biases = t->desc.biases, .dtype = t->desc.dtype,
-                              .rows = t->desc.rows, .cols = t->desc.cols, .bits = t->desc.bits,
+    return (struct rg_matrix){.data = t->desc.data,
+                              .scales = t->desc.scales,
+                              .biases = t->desc.biases,
+                              .dtype = t->desc.dtype,
+                              .rows = t->desc.rows,
+                              .cols = t->desc.cols,
+                              .bits = t->desc.bits,
                               .group_size = t->desc.group_size};
 }
 
 static void check_dequantised(const struct test_weight *t)
 {
     const struct rg_matrix m = matrix_of(t);
-    float                 *rows[2] = {malloc(m.cols * 4), malloc(m.cols * 4)};
+    float *rows[2] = {malloc(m.cols * 4), malloc(m.cols * 4)};
 
     for (uint32_t r = 0; r < m.rows; r++) {
         rg_kernels_scalar.dequantise(&m, r, rows[0]);
@@ -114,15 +118,15 @@ static void dequantise_reads_every_format(void **state)
     for (size_t b = 0; b < 6; b++)
         for (size_t g = 0; g < 3; g++)
             for (size_t d = 0; d < 3; d++) {
-                struct test_weight t = affine_weight(1, 1 + random_below(4),
-                                                     GROUPS[g] * (1 + random_below(5)), BITS[b],
-                                                     GROUPS[g], DTYPES[d]);
+                struct test_weight t =
+                    affine_weight(1, 1 + random_below(4), GROUPS[g] * (1 + random_below(5)),
+                                  BITS[b], GROUPS[g], DTYPES[d]);
                 check_dequantised(&t);
                 free_weight(&t);
             }
     for (int round = 0; round < 60; round++) {
-        struct test_weight t = float_weight(1, 1 + random_below(4), 1 + random_below(70),
-                                            DTYPES[round % 3]);
+        struct test_weight t =
+            float_weight(1, 1 + random_below(4), 1 + random_below(70), DTYPES[round % 3]);
         check_dequantised(&t);
         free_weight(&t);
     }
@@ -138,19 +142,26 @@ static float dot_by_definition(const float *a, const float *b, uint32_t n)
         for (uint32_t i = l; i < n; i += 8)
             lane[l] = fmaf(a[i], b[i], lane[l]);
     }
-    return ((lane[0] + lane[4]) + (lane[2] + lane[6])) + ((lane[1] + lane[5]) + (lane[3] + lane[7]));
+    return ((lane[0] + lane[4]) + (lane[2] + lane[6])) +
+           ((lane[1] + lane[5]) + (lane[3] + lane[7]));
 }
 
 static void dots_have_the_canonical_order(void **state)
 {
     (void)state;
     for (int round = 0; round < 400; round++) {
-        const uint32_t     n_w = 1 + random_below(9), n_x = 1 + random_below(6);
-        const uint32_t     cols = round < 40 ? (uint32_t)round : random_below(300);
-        float             *w = random_floats((size_t)n_w * cols), *y[2];
-        float             *x = random_floats((size_t)n_x * cols);
-        struct rg_dots_job job = {.w = w, .x = x, .w_stride = cols, .x_stride = cols,
-                                  .y_stride = n_w, .n_w = n_w, .n_x = n_x, .cols = cols};
+        const uint32_t n_w = 1 + random_below(9), n_x = 1 + random_below(6);
+        const uint32_t cols = round < 40 ? (uint32_t)round : random_below(300);
+        float *w = random_floats((size_t)n_w * cols), *y[2];
+        float *x = random_floats((size_t)n_x * cols);
+        struct rg_dots_job job = {.w = w,
+                                  .x = x,
+                                  .w_stride = cols,
+                                  .x_stride = cols,
+                                  .y_stride = n_w,
+                                  .n_w = n_w,
+                                  .n_x = n_x,
+                                  .cols = cols};
 
         y[0] = malloc((size_t)n_w * n_x * 4);
         y[1] = malloc((size_t)n_w * n_x * 4);
@@ -197,12 +208,18 @@ static void mix_is_the_same_in_every_table(void **state)
 {
     (void)state;
     for (int round = 0; round < 300; round++) {
-        const uint32_t    n_q = 1 + random_below(5), cols = 1 + random_below(200), keys = 64;
-        float            *p = random_floats((size_t)n_q * keys), *v = random_floats((size_t)keys * cols);
-        float            *y[2] = {random_floats((size_t)n_q * cols), NULL};
-        uint32_t          begin[5], end[5];
-        struct rg_mix_job job = {.p = p, .v = v, .p_stride = keys, .v_stride = cols,
-                                 .y_stride = cols, .begin = begin, .end = end, .n_q = n_q,
+        const uint32_t n_q = 1 + random_below(5), cols = 1 + random_below(200), keys = 64;
+        float *p = random_floats((size_t)n_q * keys), *v = random_floats((size_t)keys * cols);
+        float *y[2] = {random_floats((size_t)n_q * cols), NULL};
+        uint32_t begin[5], end[5];
+        struct rg_mix_job job = {.p = p,
+                                 .v = v,
+                                 .p_stride = keys,
+                                 .v_stride = cols,
+                                 .y_stride = cols,
+                                 .begin = begin,
+                                 .end = end,
+                                 .n_q = n_q,
                                  .cols = cols};
 
         for (uint32_t i = 0; i < n_q; i++) {
@@ -230,8 +247,8 @@ static void row_kernels_are_the_same_in_every_table(void **state)
     (void)state;
     for (int round = 0; round < 300; round++) {
         const size_t n = 1 + random_below(90);
-        float       *a = random_floats(n), *b = random_floats(n), *y[2];
-        uint16_t    *h[2];
+        float *a = random_floats(n), *b = random_floats(n), *y[2];
+        uint16_t *h[2];
 
         for (int i = 0; i < 2; i++) {
             y[i] = malloc(n * 4);
@@ -289,7 +306,7 @@ static void vector_halves_are_the_software_halves(void **state)
     (void)state;
     for (uint32_t h = 0; h < 65536; h += 64) {
         uint16_t in[64];
-        float    out[2][64];
+        float out[2][64];
 
         for (uint32_t i = 0; i < 64; i++)
             in[i] = (uint16_t)(h + i);
@@ -298,7 +315,7 @@ static void vector_halves_are_the_software_halves(void **state)
         assert_memory_equal(out[0], out[1], sizeof(out[0]));
     }
     for (int round = 0; round < 4000; round++) {
-        float    in[64];
+        float in[64];
         uint16_t out[2][64];
 
         for (int i = 0; i < 64; i++) {
@@ -317,12 +334,11 @@ static void vector_halves_are_the_software_halves(void **state)
 static float *product(struct rg_backend *b, const struct test_weight *t, const float *x, uint32_t n)
 {
     struct rg_weight *w = open_weight(b, t);
-    struct test_step  step;
-    float            *y;
+    struct test_step step;
+    float *y;
 
     begin_step(&step, b, 0, n);
-    y = read_out(step.s, rg_op_linear(step.s, w, NULL,
-                                      rg_op_input(step.s, x, n, t->desc.cols)));
+    y = read_out(step.s, rg_op_linear(step.s, w, NULL, rg_op_input(step.s, x, n, t->desc.cols)));
     end_step(&step);
     rg_weight_close(w);
     return y;
@@ -335,11 +351,11 @@ static float product_by_definition(const struct rg_weight_desc *d, uint32_t row,
 
     for (uint32_t g = 0; g < d->cols / d->group_size; g++) {
         const size_t at = (size_t)row * (d->cols / d->group_size) + g;
-        float        s = 0.0f;
+        float s = 0.0f;
 
         for (uint32_t c = g * d->group_size; c < (g + 1) * d->group_size; c += 16) {
-            int8_t  q[16];
-            float   scale;
+            int8_t q[16];
+            float scale;
             int32_t sum, dot = 0;
 
             rg_kernels_scalar.quantise(x + c, 16, q, &scale, &sum);
@@ -356,16 +372,16 @@ static float product_by_definition(const struct rg_weight_desc *d, uint32_t row,
 static void check_product(struct rg_backend *scalar, struct rg_backend *vector, uint32_t bits,
                           uint32_t group, enum rg_dtype dtype)
 {
-    const uint32_t     rows = 1 + random_below(40), cols = group * (1 + random_below(12));
-    const uint32_t     n = random_below(2) ? 1 + random_below(7) : 8 + random_below(30);
+    const uint32_t rows = 1 + random_below(40), cols = group * (1 + random_below(12));
+    const uint32_t n = random_below(2) ? 1 + random_below(7) : 8 + random_below(30);
     struct test_weight t = affine_weight(1, rows, cols, bits, group, dtype);
-    float             *x = random_floats((size_t)n * cols);
-    float             *y[2] = {product(scalar, &t, x, n), product(vector, &t, x, n)};
+    float *x = random_floats((size_t)n * cols);
+    float *y[2] = {product(scalar, &t, x, n), product(vector, &t, x, n)};
 
     assert_memory_equal(y[0], y[1], (size_t)n * rows * 4);
     for (uint32_t i = 0; i < 4; i++) {
         const uint32_t r = random_below(rows), row_of_x = random_below(n);
-        const float    want = product_by_definition(&t.desc, r, x + (size_t)row_of_x * cols);
+        const float want = product_by_definition(&t.desc, r, x + (size_t)row_of_x * cols);
         assert_memory_equal(&y[0][(size_t)row_of_x * rows + r], &want, 4);
     }
     free(y[0]);
@@ -399,10 +415,11 @@ static void extreme_codes_and_activations_do_not_overflow(void **state)
         for (uint32_t n = 1; n <= 17; n += 8)
             for (int sign = 0; sign < 3; sign++) {
                 struct test_weight t = affine_weight(1, 9, 256, BITS[b], 64, RG_DTYPE_F32);
-                float             *x = malloc((size_t)n * 256 * 4), *y[2];
+                float *x = malloc((size_t)n * 256 * 4), *y[2];
 
                 memset(t.blocks[0], random_below(2) ? 0xFF : 0, 1);
-                memset((uint8_t *)(uintptr_t)t.desc.data, sign == 2 ? 0 : 0xFF, 9 * 256 * BITS[b] / 8);
+                memset((uint8_t *)(uintptr_t)t.desc.data, sign == 2 ? 0 : 0xFF,
+                       9 * 256 * BITS[b] / 8);
                 for (uint32_t i = 0; i < n * 256; i++) /* q = 127 or -127 everywhere */
                     x[i] = sign == 1 || (sign == 2 && i % 2) ? -3.0f : 3.0f;
                 y[0] = product(scalar, &t, x, n);
@@ -424,12 +441,12 @@ static void float_products_are_the_same_in_every_table(void **state)
 
     (void)state;
     for (int round = 0; round < 120; round++) {
-        const uint32_t     group = GROUPS[round % 3], n = 1 + random_below(12);
-        const uint32_t     rows = 1 + random_below(30);
-        const uint32_t     cols = round % 2 ? 1 + random_below(200) : group * (1 + random_below(6));
-        struct test_weight t = round % 2 ? float_weight(1, rows, cols, DTYPES[round / 2 % 3])
-                                         : affine_weight(1, rows, cols, BITS[round / 2 % 6], group,
-                                                         DTYPES[round % 3]);
+        const uint32_t group = GROUPS[round % 3], n = 1 + random_below(12);
+        const uint32_t rows = 1 + random_below(30);
+        const uint32_t cols = round % 2 ? 1 + random_below(200) : group * (1 + random_below(6));
+        struct test_weight t =
+            round % 2 ? float_weight(1, rows, cols, DTYPES[round / 2 % 3])
+                      : affine_weight(1, rows, cols, BITS[round / 2 % 6], group, DTYPES[round % 3]);
         float *x = random_floats((size_t)n * cols);
         float *y[2] = {product(scalar, &t, x, n), product(vector, &t, x, n)};
 

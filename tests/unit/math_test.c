@@ -68,7 +68,7 @@ static void sigmoid_matches_its_definition(void **state)
 {
     (void)state;
     for (int i = 0; i < 20000; i++) {
-        const float  x = (float)random_between(-30.0, 30.0);
+        const float x = (float)random_between(-30.0, 30.0);
         const double want = 1.0 / (1.0 + exp(-(double)x));
         assert_true(ulps_f(rg_sigmoidf(x), want) < 4.0);
     }
@@ -127,7 +127,7 @@ static void every_half_survives_a_round_trip(void **state)
 {
     (void)state;
     for (uint32_t h = 0; h < 65536; h++) {
-        const float    f = rg_f16_to_f32((uint16_t)h);
+        const float f = rg_f16_to_f32((uint16_t)h);
         const uint32_t exponent = (h >> 10) & 31, mantissa = h & 0x3FF;
 
         if (exponent == 31 && mantissa != 0) {
@@ -136,8 +136,8 @@ static void every_half_survives_a_round_trip(void **state)
             continue;
         }
         if (exponent != 31) {
-            const double want = exponent ? ldexp(1024.0 + mantissa, (int)exponent - 25)
-                                         : ldexp(mantissa, -24);
+            const double want =
+                exponent ? ldexp(1024.0 + mantissa, (int)exponent - 25) : ldexp(mantissa, -24);
             assert_true(fabs(fabs((double)f) - want) <= 0.0);
         }
         assert_int_equal(rg_f32_to_f16(f), h);
@@ -148,14 +148,15 @@ static void every_half_survives_a_round_trip(void **state)
 static uint16_t nearest_half(float f)
 {
     const double x = fabs((double)f);
-    uint16_t     low = 0;
+    uint16_t low = 0;
 
     for (uint32_t bit = 1u << 14; bit > 0; bit >>= 1)
         if ((low | bit) <= 0x7C00 && (double)rg_f16_to_f32((uint16_t)(low | bit)) <= x)
             low = (uint16_t)(low | bit);
     if (low < 0x7C00) {
         const double below = (double)rg_f16_to_f32(low);
-        const double above = low + 1 == 0x7C00 ? 65536.0 : (double)rg_f16_to_f32((uint16_t)(low + 1));
+        const double above =
+            low + 1 == 0x7C00 ? 65536.0 : (double)rg_f16_to_f32((uint16_t)(low + 1));
         const double middle = (below + above) / 2;
 
         if (x > middle || (!(x < middle) && low % 2 == 1))
@@ -170,11 +171,12 @@ static void floats_round_to_the_nearest_half(void **state)
     for (int i = 0; i < 400000; i++) {
         /* exponents from far below the denormals to above the overflow */
         const uint32_t exponent = 95 + random_u32() % 52;
-        uint32_t       bits = (random_u32() & 0x807FFFFFu) | (exponent << 23);
+        uint32_t bits = (random_u32() & 0x807FFFFFu) | (exponent << 23);
 
         if (i % 2 == 0)
             bits &= 0xFFFFF000u; /* many exact ties */
-        assert_int_equal(rg_f32_to_f16(rg_f32_from_bits(bits)), nearest_half(rg_f32_from_bits(bits)));
+        assert_int_equal(rg_f32_to_f16(rg_f32_from_bits(bits)),
+                         nearest_half(rg_f32_from_bits(bits)));
     }
     assert_int_equal(rg_f32_to_f16(INFINITY), 0x7C00);
     assert_int_equal(rg_f32_to_f16(-0.0f), 0x8000);

@@ -20,28 +20,28 @@ struct row_group {
 };
 
 struct attention_job {
-    const struct rg_step     *s;
-    const struct rg_kv       *kv;
+    const struct rg_step *s;
+    const struct rg_kv *kv;
     const struct rg_kv_layer *layer;
-    const struct rg_tensor   *q, *q_pe; /* q_pe: MLA only */
-    struct rg_tensor         *y;
-    const struct row_group   *groups;
-    uint32_t                  n_groups, n_q_heads;
-    uint32_t                  ratio; /* query heads per kv head          */
-    uint32_t                  chunk; /* of them, in one item             */
-    float                     scale;
+    const struct rg_tensor *q, *q_pe; /* q_pe: MLA only */
+    struct rg_tensor *y;
+    const struct row_group *groups;
+    uint32_t n_groups, n_q_heads;
+    uint32_t ratio; /* query heads per kv head          */
+    uint32_t chunk; /* of them, in one item             */
+    float scale;
 };
 
 /* One item's state; the float arrays are cut from the thread's scratch. */
 struct item {
-    uint32_t                  row_begin, kv_head, head_begin, n_heads, n_q;
+    uint32_t row_begin, kv_head, head_begin, n_heads, n_q;
     const struct rg_seq_rows *seq;
-    float                    *keys, *values; /* a piece: [64][key_cols], [64][value_cols]  */
-    float                    *q, *q_pe;      /* [n_q][key_cols], [n_q][value_cols]         */
-    float                    *acc;           /* [n_q][out_cols]                            */
-    float                    *p, *p_pe;      /* [n_q][64]                                  */
-    float                     max[RG_QUERIES], sum[RG_QUERIES];
-    uint32_t                  begin[RG_QUERIES], end[RG_QUERIES]; /* visible keys of the piece */
+    float *keys, *values; /* a piece: [64][key_cols], [64][value_cols]  */
+    float *q, *q_pe;      /* [n_q][key_cols], [n_q][value_cols]         */
+    float *acc;           /* [n_q][out_cols]                            */
+    float *p, *p_pe;      /* [n_q][64]                                  */
+    float max[RG_QUERIES], sum[RG_QUERIES];
+    uint32_t begin[RG_QUERIES], end[RG_QUERIES]; /* visible keys of the piece */
 };
 
 size_t rg_attention_scratch(const struct rg_kv_layer_spec *spec)
@@ -57,28 +57,29 @@ static uint32_t out_cols(const struct attention_job *job)
     return job->q_pe ? job->layer->spec.key_cols : job->layer->spec.value_cols;
 }
 
-/* Tokens [begin, end) of the sequence, which lie in one piece, as floats at dst + (token - piece). */
+/* Tokens [begin, end) of the sequence, which lie in one piece, as floats at dst + (token - piece).
+ */
 static void load_piece(const struct attention_job *job, const struct item *it, bool values,
                        uint32_t begin, uint32_t end)
 {
     const struct rg_kv *kv = job->kv;
     const uint32_t cols = values ? job->layer->spec.value_cols : job->layer->spec.key_cols;
     const uint8_t *base = values ? job->layer->values : job->layer->keys;
-    float         *dst = values ? it->values : it->keys;
-    uint32_t       n;
+    float *dst = values ? it->values : it->keys;
+    uint32_t n;
 
     for (uint32_t at = begin; at < end; at += n) {
         const uint32_t slot = at % kv->block_tokens;
         const uint32_t block = it->seq->blocks[at / kv->block_tokens];
-        const size_t   from = rg_kv_offset(kv, job->layer, block, it->kv_head, slot) * cols;
-        float         *to = dst + (size_t)(at % RG_PIECE) * cols;
+        const size_t from = rg_kv_offset(kv, job->layer, block, it->kv_head, slot) * cols;
+        float *to = dst + (size_t)(at % RG_PIECE) * cols;
 
         n = kv->block_tokens - slot < end - at ? kv->block_tokens - slot : end - at;
         if (kv->f32)
             memcpy(to, base + from * 4, (size_t)n * cols * 4);
         else
-            job->s->backend->kernels->f16_load(to, (const uint16_t *)(const void *)(base + from * 2),
-                                               (size_t)n * cols);
+            job->s->backend->kernels->f16_load(
+                to, (const uint16_t *)(const void *)(base + from * 2), (size_t)n * cols);
     }
 }
 
@@ -87,17 +88,17 @@ static void score_piece(const struct attention_job *job, const struct item *it, 
                         uint32_t end)
 {
     const struct rg_kernels *k = job->s->backend->kernels;
-    const uint32_t           key_cols = job->layer->spec.key_cols;
-    const uint32_t           pe_cols = job->layer->spec.value_cols;
-    struct rg_dots_job       dots = {.w = it->keys + (size_t)begin * key_cols,
-                                     .x = it->q,
-                                     .y = it->p + begin,
-                                     .w_stride = key_cols,
-                                     .x_stride = key_cols,
-                                     .y_stride = RG_PIECE,
-                                     .n_w = end - begin,
-                                     .n_x = it->n_q,
-                                     .cols = key_cols};
+    const uint32_t key_cols = job->layer->spec.key_cols;
+    const uint32_t pe_cols = job->layer->spec.value_cols;
+    struct rg_dots_job dots = {.w = it->keys + (size_t)begin * key_cols,
+                               .x = it->q,
+                               .y = it->p + begin,
+                               .w_stride = key_cols,
+                               .x_stride = key_cols,
+                               .y_stride = RG_PIECE,
+                               .n_w = end - begin,
+                               .n_x = it->n_q,
+                               .cols = key_cols};
 
     k->dots(&dots);
     if (job->q_pe) {
@@ -110,7 +111,7 @@ static void score_piece(const struct attention_job *job, const struct item *it, 
     for (uint32_t i = 0; i < it->n_q; i++)
         for (uint32_t j = it->begin[i]; j < it->end[i]; j++) {
             const size_t at = (size_t)i * RG_PIECE + j;
-            const float  score = job->q_pe ? it->p[at] + it->p_pe[at] : it->p[at];
+            const float score = job->q_pe ? it->p[at] + it->p_pe[at] : it->p[at];
 
             it->p[at] = job->scale * score;
         }
@@ -128,10 +129,10 @@ static float lane_sum(const float *p, uint32_t begin, uint32_t end)
 /* Turns the scores of query i into p and brings its maximum, sum and accumulator up to date. */
 static void soften(const struct attention_job *job, struct item *it, uint32_t i)
 {
-    float         *p = it->p + (size_t)i * RG_PIECE;
-    float         *acc = it->acc + (size_t)i * out_cols(job);
+    float *p = it->p + (size_t)i * RG_PIECE;
+    float *acc = it->acc + (size_t)i * out_cols(job);
     const uint32_t begin = it->begin[i], end = it->end[i];
-    float          max = it->max[i], correction;
+    float max = it->max[i], correction;
 
     if (begin == end)
         return;
@@ -170,7 +171,7 @@ static void visible(const struct attention_job *job, struct item *it, uint32_t f
 
 static void attend_piece(const struct attention_job *job, struct item *it, uint32_t first)
 {
-    const uint32_t    cols = out_cols(job);
+    const uint32_t cols = out_cols(job);
     struct rg_mix_job mix = {.p = it->p,
                              .v = job->q_pe ? it->keys : it->values,
                              .y = it->acc,
@@ -181,7 +182,7 @@ static void attend_piece(const struct attention_job *job, struct item *it, uint3
                              .end = it->end,
                              .n_q = it->n_q,
                              .cols = cols};
-    uint32_t          begin, end;
+    uint32_t begin, end;
 
     visible(job, it, first, &begin, &end);
     if (begin >= end)
@@ -233,8 +234,8 @@ static void store_results(const struct attention_job *job, const struct item *it
     for (uint32_t i = 0; i < it->n_q; i++) {
         const size_t row = it->row_begin + i / it->n_heads;
         const size_t head = it->head_begin + i % it->n_heads;
-        const float  inverse = 1.0f / it->sum[i];
-        float       *y = job->y->data + row * job->y->cols + head * cols;
+        const float inverse = 1.0f / it->sum[i];
+        float *y = job->y->data + row * job->y->cols + head * cols;
 
         for (size_t c = 0; c < cols; c++)
             y[c] = it->acc[i * cols + c] * inverse;
@@ -248,13 +249,13 @@ static uint32_t chunks_per_head(const struct attention_job *job)
 
 static void attend_item(const struct attention_job *job, uint64_t index, float *scratch)
 {
-    const uint32_t          chunks = chunks_per_head(job);
-    const uint32_t          kv_heads = job->layer->spec.n_heads;
+    const uint32_t chunks = chunks_per_head(job);
+    const uint32_t kv_heads = job->layer->spec.n_heads;
     const struct row_group *group = &job->groups[index / ((uint64_t)chunks * kv_heads)];
-    const uint32_t          in_head = (uint32_t)(index % chunks) * job->chunk;
-    const uint32_t          window = job->layer->spec.window;
-    struct item             it = {.row_begin = group->row_begin};
-    uint32_t                first, last;
+    const uint32_t in_head = (uint32_t)(index % chunks) * job->chunk;
+    const uint32_t window = job->layer->spec.window;
+    struct item it = {.row_begin = group->row_begin};
+    uint32_t first, last;
 
     it.kv_head = (uint32_t)(index / chunks % kv_heads);
     it.head_begin = it.kv_head * job->ratio + in_head;
@@ -315,7 +316,7 @@ static struct rg_tensor *attend(struct rg_step *s, struct attention_job *job)
 {
     const uint32_t kv_heads = job->layer->spec.n_heads;
     const uint64_t wanted = 2 * (uint64_t)rg_backend_threads(s->backend);
-    uint32_t       rows;
+    uint32_t rows;
 
     job->s = s;
     job->ratio = job->n_q_heads / kv_heads;
@@ -338,18 +339,22 @@ static struct rg_tensor *attend(struct rg_step *s, struct attention_job *job)
 struct rg_tensor *rg_op_attention(struct rg_step *s, struct rg_kv *kv, uint32_t layer,
                                   const struct rg_tensor *q, uint32_t n_q_heads, float scale)
 {
-    struct attention_job job = {.kv = kv, .layer = &kv->layers[layer], .q = q,
-                                .n_q_heads = n_q_heads, .scale = scale};
+    struct attention_job job = {
+        .kv = kv, .layer = &kv->layers[layer], .q = q, .n_q_heads = n_q_heads, .scale = scale};
 
     return q ? attend(s, &job) : NULL;
 }
 
 struct rg_tensor *rg_op_attention_mla(struct rg_step *s, struct rg_kv *kv, uint32_t layer,
-                                      const struct rg_tensor *q_latent, const struct rg_tensor *q_pe,
-                                      uint32_t n_heads, float scale)
+                                      const struct rg_tensor *q_latent,
+                                      const struct rg_tensor *q_pe, uint32_t n_heads, float scale)
 {
-    struct attention_job job = {.kv = kv, .layer = &kv->layers[layer], .q = q_latent, .q_pe = q_pe,
-                                .n_q_heads = n_heads, .scale = scale};
+    struct attention_job job = {.kv = kv,
+                                .layer = &kv->layers[layer],
+                                .q = q_latent,
+                                .q_pe = q_pe,
+                                .n_q_heads = n_heads,
+                                .scale = scale};
 
     if (!q_latent || !q_pe)
         return NULL;

@@ -37,14 +37,15 @@ enum rg_code rg_backend_open(struct rg_backend **out, const struct rg_backend_op
                              struct rg_err *err)
 {
     const struct rg_kernels *kernels = rg_kernels_find(options->kernels);
-    struct rg_backend       *b;
-    enum rg_code             code;
+    struct rg_backend *b;
+    enum rg_code code;
 
     *out = NULL;
     if (!kernels)
-        return rg_fail(err, RG_E_USAGE,
-                       "kernels: %s: this build on this CPU has none: use scalar or leave the choice",
-                       kernels_name(options->kernels));
+        return rg_fail(
+            err, RG_E_USAGE,
+            "kernels: %s: this build on this CPU has none: use scalar or leave the choice",
+            kernels_name(options->kernels));
     b = rg_calloc(1, sizeof(*b));
     if (!b)
         return rg_fail(err, RG_E_NOMEM, "backend: out of memory");
@@ -102,7 +103,7 @@ enum rg_activations rg_backend_activations(const struct rg_backend *b)
 enum rg_code rg_backend_need_scratch(struct rg_backend *b, size_t bytes, struct rg_err *err)
 {
     const size_t piece = (bytes + 63) & ~(size_t)63;
-    uint8_t     *scratch;
+    uint8_t *scratch;
 
     assert(!b->step.open);
     if (piece <= b->scratch_bytes)

@@ -11,10 +11,10 @@
 /* A slot is a pair's place after sorting: by expert, then row, then rank. */
 struct plan {
     const struct rg_routing *routing;
-    uint32_t                 n_pairs;
-    uint32_t                *first;   /* [n_experts + 1]: first slot of each expert */
-    uint32_t                *row_of;  /* [n_pairs]: row of a slot                   */
-    uint32_t                *slot_of; /* [n_pairs]: slot of pair row * top_k + rank */
+    uint32_t n_pairs;
+    uint32_t *first;   /* [n_experts + 1]: first slot of each expert */
+    uint32_t *row_of;  /* [n_pairs]: row of a slot                   */
+    uint32_t *slot_of; /* [n_pairs]: slot of pair row * top_k + rank */
 };
 
 static bool make_plan(struct rg_step *s, struct plan *p, const struct rg_routing *r, uint32_t rows)
@@ -26,7 +26,8 @@ static bool make_plan(struct rg_step *s, struct plan *p, const struct rg_routing
     p->slot_of = rg_step_alloc(s, p->n_pairs, sizeof(*p->slot_of));
     if (!p->first || !p->row_of || !p->slot_of)
         return false;
-    /* first[e + 2] counts, then sums, and while slots are dealt out first[e + 1] moves to its end */
+    /* first[e + 2] counts, then sums, and while slots are dealt out first[e + 1] moves to its end
+     */
     memset(p->first, 0, ((size_t)r->n_experts + 2) * sizeof(*p->first));
     for (uint32_t i = 0; i < p->n_pairs; i++)
         p->first[r->ids[i] + 2]++;
@@ -41,8 +42,8 @@ static bool make_plan(struct rg_step *s, struct plan *p, const struct rg_routing
 
 /* What one expert's matrices read: rows of slots [begin, end), as integers or as floats. */
 struct slot_rows {
-    struct rg_q8            *q8;   /* NULL until a quantised matrix wants it */
-    const struct rg_tensor  *f32;  /* the same for floats                    */
+    struct rg_q8 *q8;              /* NULL until a quantised matrix wants it */
+    const struct rg_tensor *f32;   /* the same for floats                    */
     const struct rg_product *like; /* products whose packed input may be used again, or NULL */
 };
 
@@ -57,7 +58,7 @@ static bool gather(struct rg_step *s, struct slot_rows *rows, const struct rg_te
                    const struct plan *p, const struct rg_weight *w)
 {
     const struct rg_matrix m = rg_weight_matrix(w, 0);
-    struct rg_q8          *q8;
+    struct rg_q8 *q8;
 
     if (!rg_product_is_quantised(s->backend, &m)) {
         if (!rows->f32)
@@ -82,12 +83,12 @@ static uint32_t fill_products(struct rg_step *s, struct rg_product *products, co
                               struct rg_tensor *y)
 {
     const struct rg_product *like = rows->like;
-    uint32_t                 n = 0;
+    uint32_t n = 0;
 
     for (uint32_t e = 0; e < p->routing->n_experts; e++) {
         const struct rg_q8_view view = {.row_begin = p->first[e],
                                         .n_rows = p->first[e + 1] - p->first[e]};
-        struct rg_product      *product = &products[n];
+        struct rg_product *product = &products[n];
 
         if (view.n_rows == 0)
             continue;
@@ -112,10 +113,10 @@ static struct rg_tensor *inner(struct rg_step *s, const struct rg_tensor *x, con
                                const struct rg_weight *gate, const struct rg_weight *up)
 {
     struct rg_product *products = rg_step_alloc(s, (size_t)2 * p->n_pairs, sizeof(*products));
-    struct rg_tensor  *g = rg_step_tensor(s, p->n_pairs, gate->desc.rows);
-    struct rg_tensor  *u = rg_step_tensor(s, p->n_pairs, up->desc.rows);
-    struct slot_rows   rows = {0};
-    uint32_t           n_gate, n_up;
+    struct rg_tensor *g = rg_step_tensor(s, p->n_pairs, gate->desc.rows);
+    struct rg_tensor *u = rg_step_tensor(s, p->n_pairs, up->desc.rows);
+    struct slot_rows rows = {0};
+    uint32_t n_gate, n_up;
 
     if (!products || !g || !u)
         return NULL;
@@ -135,11 +136,11 @@ static struct rg_tensor *inner(struct rg_step *s, const struct rg_tensor *x, con
 static struct rg_tensor *down_all(struct rg_step *s, struct rg_tensor *h, const struct plan *p,
                                   const struct rg_weight *down)
 {
-    struct rg_product     *products = rg_step_alloc(s, p->n_pairs, sizeof(*products));
-    struct rg_tensor      *y = rg_step_tensor(s, p->n_pairs, down->desc.rows);
+    struct rg_product *products = rg_step_alloc(s, p->n_pairs, sizeof(*products));
+    struct rg_tensor *y = rg_step_tensor(s, p->n_pairs, down->desc.rows);
     const struct rg_matrix m = rg_weight_matrix(down, 0);
-    struct slot_rows       rows = {.f32 = h};
-    uint32_t               n;
+    struct slot_rows rows = {.f32 = h};
+    uint32_t n;
 
     if (!products || !y || !h)
         return NULL;
@@ -157,19 +158,18 @@ static struct rg_tensor *down_all(struct rg_step *s, struct rg_tensor *h, const 
 
 struct combine_job {
     const struct rg_kernels *kernels;
-    const struct plan       *plan;
-    const struct rg_tensor  *results; /* [n_pairs][cols], by slot */
-    struct rg_tensor        *y;
+    const struct plan *plan;
+    const struct rg_tensor *results; /* [n_pairs][cols], by slot */
+    struct rg_tensor *y;
 };
 
 static void combine_part(void *arg, uint32_t part, uint32_t n_parts)
 {
     const struct combine_job *job = arg;
-    const uint32_t            top_k = job->plan->routing->top_k, zero = 0, one = 1;
-    const size_t              cols = job->y->cols;
-    struct rg_mix_job         mix = {.begin = &zero, .end = &one, .n_q = 1,
-                                     .cols = job->y->cols};
-    uint64_t                  begin, end;
+    const uint32_t top_k = job->plan->routing->top_k, zero = 0, one = 1;
+    const size_t cols = job->y->cols;
+    struct rg_mix_job mix = {.begin = &zero, .end = &one, .n_q = 1, .cols = job->y->cols};
+    uint64_t begin, end;
 
     rg_pool_share(job->y->rows, 1, part, n_parts, &begin, &end);
     for (uint64_t row = begin; row < end; row++) {
@@ -187,7 +187,7 @@ struct rg_tensor *rg_op_experts(struct rg_step *s, const struct rg_tensor *x,
                                 const struct rg_tensor *routing, const struct rg_weight *gate,
                                 const struct rg_weight *up, const struct rg_weight *down)
 {
-    struct plan        plan;
+    struct plan plan;
     struct combine_job job = {.kernels = s->backend->kernels, .plan = &plan};
 
     if (!x || !routing)

@@ -1,17 +1,18 @@
 /* kernels.h - the table of inner loops that an instruction set provides, and what they read.
  *
  * One table per set (scalar/, avx2/, later neon/); rg_kernels_find() picks one by what the CPU has.
- * Every function gives the same bits in every table: docs/ARCHITECTURE "Same bits" has the order, and
- * tests/unit/kernels_test.c compares each table with the scalar one by memcmp.
+ * Every function gives the same bits in every table: docs/ARCHITECTURE "Same bits" has the order,
+ * and tests/unit/kernels_test.c compares each table with the scalar one by memcmp.
  *
  * Blocks     an activation row is quantised in blocks of 16: scale = amax / 127,
- *            q = round-half-even(x * (127 / amax)), both 0 when amax is 0 or so small that 127 / amax
- *            is not finite; a block that holds a NaN or infinity gets scale NaN and q 0, so that
- *            whatever is computed from it is NaN.
+ *            q = round-half-even(x * (127 / amax)), both 0 when amax is 0 or so small that
+ *            127 / amax is not finite.  A block that holds a NaN or infinity gets scale NaN and
+ *            q 0, so that whatever is computed from it is NaN.
  * Product    of a weight row (code, scale_w, bias_w per group) and such a row:
- *              acc  = fma(scale_w * scale_x, (float)sum(code * q), acc)   per block, ascending
- *              accb = fma(bias_w, s, accb)                                per group, ascending
- *              y    = acc + accb,    s = fma(scale_x, (float)sum(q), s) over the group's blocks from 0
+ *            - acc  = fma(scale_w * scale_x, (float)sum(code * q), acc)  per block, ascending
+ *            - s    = fma(scale_x, (float)sum(q), s)                     the group's blocks, from 0
+ *            - accb = fma(bias_w, s, accb)                               per group, ascending
+ *            - y    = acc + accb
  * Dot        lane i mod 8 takes element i with fma, ascending, each lane from 0; result
  *            ((l0+l4)+(l2+l6))+((l1+l5)+(l3+l7)).  A tail fills its lanes only.
  * Threads    Pure: they write only what their arguments name. */
@@ -25,11 +26,11 @@
 #include "compute/compute.h"
 
 enum {
-    RG_Q8_BLOCK = 16, /* activations per scale                                      */
-    RG_TILE = 8,      /* tokens of one tile of a packed layout                       */
-    RG_UNIT = 8,      /* weight rows are given to threads in multiples of this       */
-    RG_PIECE = 64,    /* keys that attention takes at a time                         */
-    RG_QUERIES = 16,  /* queries that attention works on together, at most           */
+    RG_Q8_BLOCK = 16,  /* activations per scale                                      */
+    RG_TILE = 8,       /* tokens of one tile of a packed layout                       */
+    RG_UNIT = 8,       /* weight rows are given to threads in multiples of this       */
+    RG_PIECE = 64,     /* keys that attention takes at a time                         */
+    RG_QUERIES = 16,   /* queries that attention works on together, at most           */
     RG_GROUP_SIZES = 3 /* weight groups of 32, 64 and 128 columns                    */
 };
 
@@ -46,48 +47,48 @@ enum rg_layout {
 struct rg_matrix {
     const uint8_t *data;            /* codes or floats, unaligned */
     const uint8_t *scales, *biases; /* NULL for floats            */
-    enum rg_dtype  dtype;           /* of the floats, or of scales and biases */
-    uint32_t       rows, cols;
-    uint32_t       bits, group_size; /* 0, 0: floats */
+    enum rg_dtype dtype;            /* of the floats, or of scales and biases */
+    uint32_t rows, cols;
+    uint32_t bits, group_size; /* 0, 0: floats */
 };
 
 /* Rows of quantised activations as one product reads them.  A "line" is a row, or in a tiled layout
  * a tile; a view of some columns has its pointers moved and keeps the strides. */
 struct rg_qx {
     enum rg_layout layout;
-    uint32_t       n; /* rows; the last tile may be partly empty, its rows are zero */
+    uint32_t n; /* rows; the last tile may be partly empty, its rows are zero */
     const uint8_t *q;
-    const float   *scale; /* per line [cols / 16], tiles [cols / 16][8]                 */
-    const int32_t *sum;   /* sum(q) per block: rows only                                */
-    const float   *gsum;  /* s of the weight's group size: per line [cols / group], tiles [..][8] */
-    size_t         q_stride, scale_stride, gsum_stride; /* between lines: bytes, floats, floats */
+    const float *scale; /* per line [cols / 16], tiles [cols / 16][8]                 */
+    const int32_t *sum; /* sum(q) per block: rows only                                */
+    const float *gsum;  /* s of the weight's group size: per line [cols / group], tiles [..][8] */
+    size_t q_stride, scale_stride, gsum_stride; /* between lines: bytes, floats, floats */
 };
 
 /* y[t * y_stride + r] for the rows [row_begin, row_end) of m and all rows t of x. */
 struct rg_affine_job {
     const struct rg_matrix *m;
-    const struct rg_qx     *x;
-    float                  *y;
-    size_t                  y_stride;
-    uint32_t                row_begin, row_end;
-    void                   *scratch; /* rg_kernels_scratch(m->cols) bytes, 64-byte aligned */
+    const struct rg_qx *x;
+    float *y;
+    size_t y_stride;
+    uint32_t row_begin, row_end;
+    void *scratch; /* rg_kernels_scratch(m->cols) bytes, 64-byte aligned */
 };
 
 /* y[t * y_stride + r] = dot(w + r * w_stride, x + t * x_stride) for r < n_w, t < n_x. */
 struct rg_dots_job {
     const float *w, *x;
-    float       *y;
-    size_t       w_stride, x_stride, y_stride;
-    uint32_t     n_w, n_x, cols;
+    float *y;
+    size_t w_stride, x_stride, y_stride;
+    uint32_t n_w, n_x, cols;
 };
 
 /* y[q][c] = fma(p[q][j], v[j][c], y[q][c]) for j = begin[q] .. end[q] - 1 ascending. */
 struct rg_mix_job {
-    const float    *p, *v;
-    float          *y;
-    size_t          p_stride, v_stride, y_stride;
+    const float *p, *v;
+    float *y;
+    size_t p_stride, v_stride, y_stride;
     const uint32_t *begin, *end; /* [n_q] */
-    uint32_t        n_q, cols;
+    uint32_t n_q, cols;
 };
 
 struct rg_kernels {
@@ -106,7 +107,8 @@ struct rg_kernels {
 
     void (*f16_load)(float *dst, const uint16_t *src, size_t n);
     void (*f16_store)(uint16_t *dst, const float *src, size_t n);
-    void (*scale_mul)(float *y, const float *x, float r, const float *w, size_t n); /* (x * r) * w */
+    void (*scale_mul)(float *y, const float *x, float r, const float *w,
+                      size_t n); /* (x * r) * w */
     void (*swiglu)(float *y, const float *gate, const float *up, size_t n);
     void (*exps)(float *p, size_t n, float shift); /* p = rg_expf(p - shift) */
 };
@@ -115,7 +117,7 @@ struct rg_kernels {
 const struct rg_kernels *rg_kernels_find(enum rg_cpu_kernels which);
 
 extern const struct rg_kernels rg_kernels_scalar;
-void rg_affine_scalar(const struct rg_affine_job *job);          /* layouts PLAIN and SPLIT */
+void rg_affine_scalar(const struct rg_affine_job *job); /* layouts PLAIN and SPLIT */
 void rg_dequantise_scalar(const struct rg_matrix *m, uint32_t row, float *dst);
 
 static inline size_t rg_kernels_scratch(uint32_t cols)

@@ -31,8 +31,8 @@ static enum rg_code open_layer(struct rg_kv *kv, struct rg_backend *b,
                                const struct rg_kv_options *o, uint32_t i, struct rg_err *err)
 {
     const struct rg_kv_layer_spec *spec = &o->layers[i];
-    struct rg_kv_layer            *layer = &kv->layers[i];
-    enum rg_code                   code;
+    struct rg_kv_layer *layer = &kv->layers[i];
+    enum rg_code code;
 
     layer->spec = *spec;
     layer->keys = rg_alloc_aligned(side_bytes(b, o, spec, spec->key_cols), 64);
@@ -51,7 +51,7 @@ enum rg_code rg_kv_open(struct rg_kv **out, struct rg_backend *b,
                         const struct rg_kv_options *options, struct rg_err *err)
 {
     struct rg_kv *kv = rg_calloc(1, sizeof(*kv));
-    enum rg_code  code = RG_OK;
+    enum rg_code code = RG_OK;
 
     assert(options->block_tokens > 0 && options->block_tokens % 16 == 0);
     *out = NULL;
@@ -89,9 +89,9 @@ void rg_kv_close(struct rg_kv *kv)
 }
 
 struct append_job {
-    const struct rg_step   *s;
-    struct rg_kv           *kv;
-    struct rg_kv_layer     *layer;
+    const struct rg_step *s;
+    struct rg_kv *kv;
+    struct rg_kv_layer *layer;
     const struct rg_tensor *k, *v;
 };
 
@@ -101,21 +101,22 @@ static void store(const struct append_job *job, uint8_t *base, size_t token, con
     if (job->kv->f32)
         memcpy(base + token * cols * 4, src, (size_t)cols * 4);
     else
-        job->s->backend->kernels->f16_store((uint16_t *)(void *)(base + token * cols * 2), src, cols);
+        job->s->backend->kernels->f16_store((uint16_t *)(void *)(base + token * cols * 2), src,
+                                            cols);
 }
 
 static void append_part(void *arg, uint32_t part, uint32_t n_parts)
 {
-    const struct append_job       *job = arg;
+    const struct append_job *job = arg;
     const struct rg_kv_layer_spec *spec = &job->layer->spec;
-    uint64_t                       begin, end;
+    uint64_t begin, end;
 
     rg_pool_share(job->k->rows, 1, part, n_parts, &begin, &end);
     for (uint64_t row = begin; row < end; row++) {
         const struct rg_seq_rows *seq = &job->s->batch->seqs[job->s->seq_of_row[row]];
-        const uint32_t            position = job->s->positions[row];
-        const uint32_t            block = seq->blocks[position / job->kv->block_tokens];
-        const uint32_t            slot = position % job->kv->block_tokens;
+        const uint32_t position = job->s->positions[row];
+        const uint32_t block = seq->blocks[position / job->kv->block_tokens];
+        const uint32_t slot = position % job->kv->block_tokens;
 
         assert(block < job->kv->n_blocks);
         for (uint32_t h = 0; h < spec->n_heads; h++) {

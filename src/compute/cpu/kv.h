@@ -11,17 +11,17 @@
 
 struct rg_kv_layer {
     struct rg_kv_layer_spec spec;
-    uint8_t                *keys, *values; /* owned */
+    uint8_t *keys, *values; /* owned */
 };
 
 struct rg_kv {
     struct rg_kv_layer *layers; /* owned */
-    uint32_t            n_layers, n_blocks, block_tokens;
-    bool                f32;
+    uint32_t n_layers, n_blocks, block_tokens;
+    bool f32;
 };
 
-/* Bytes of the keys (or values) of a position range are found by this: where token `slot` of a block
- * begins for a head. */
+/* Bytes of the keys (or values) of a position range are found by this: where token `slot` of a
+ * block begins for a head. */
 static inline size_t rg_kv_offset(const struct rg_kv *kv, const struct rg_kv_layer *layer,
                                   uint32_t block, uint32_t head, uint32_t slot)
 {

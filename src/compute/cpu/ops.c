@@ -7,15 +7,15 @@
 
 struct embed_job {
     const struct rg_kernels *kernels;
-    struct rg_matrix         m;
-    const int32_t           *ids;
-    struct rg_tensor        *y;
+    struct rg_matrix m;
+    const int32_t *ids;
+    struct rg_tensor *y;
 };
 
 static void embed_part(void *arg, uint32_t part, uint32_t n_parts)
 {
     const struct embed_job *job = arg;
-    uint64_t                begin, end;
+    uint64_t begin, end;
 
     rg_pool_share(job->y->rows, 1, part, n_parts, &begin, &end);
     for (uint64_t i = begin; i < end; i++)
@@ -25,7 +25,8 @@ static void embed_part(void *arg, uint32_t part, uint32_t n_parts)
 struct rg_tensor *rg_op_embed(struct rg_step *s, const struct rg_weight *w, const int32_t *ids,
                               uint32_t n)
 {
-    struct embed_job job = {.kernels = s->backend->kernels, .m = rg_weight_matrix(w, 0), .ids = ids};
+    struct embed_job job = {
+        .kernels = s->backend->kernels, .m = rg_weight_matrix(w, 0), .ids = ids};
 
     for (uint32_t i = 0; i < n; i++)
         assert(ids[i] >= 0 && (uint32_t)ids[i] < w->desc.rows);
@@ -53,9 +54,9 @@ struct rg_tensor *rg_op_rows(struct rg_step *s, const struct rg_tensor *x, const
 struct rg_tensor *rg_op_head_cols(struct rg_step *s, const struct rg_tensor *x, uint32_t n_heads,
                                   uint32_t begin, uint32_t end)
 {
-    const uint32_t    width = end - begin;
+    const uint32_t width = end - begin;
     struct rg_tensor *y;
-    uint32_t          head_cols;
+    uint32_t head_cols;
 
     if (!x)
         return NULL;
@@ -71,24 +72,24 @@ struct rg_tensor *rg_op_head_cols(struct rg_step *s, const struct rg_tensor *x, 
 
 struct norm_job {
     const struct rg_kernels *kernels;
-    const float             *x, *w;
-    float                   *y;
-    uint64_t                 n; /* runs of cols columns */
-    uint32_t                 cols;
-    float                    eps;
+    const float *x, *w;
+    float *y;
+    uint64_t n; /* runs of cols columns */
+    uint32_t cols;
+    float eps;
 };
 
 static void norm_part(void *arg, uint32_t part, uint32_t n_parts)
 {
     const struct norm_job *job = arg;
-    uint64_t               begin, end;
+    uint64_t begin, end;
 
     rg_pool_share(job->n, 1, part, n_parts, &begin, &end);
     for (uint64_t i = begin; i < end; i++) {
-        const float             *x = job->x + i * job->cols;
-        float                    squares, r;
-        const struct rg_dots_job dots = {.w = x, .x = x, .y = &squares, .n_w = 1, .n_x = 1,
-                                         .cols = job->cols};
+        const float *x = job->x + i * job->cols;
+        float squares, r;
+        const struct rg_dots_job dots = {
+            .w = x, .x = x, .y = &squares, .n_w = 1, .n_x = 1, .cols = job->cols};
 
         job->kernels->dots(&dots);
         r = 1.0f / sqrtf(squares / (float)job->cols + job->eps);
@@ -100,8 +101,8 @@ struct rg_tensor *rg_op_rms_norm(struct rg_step *s, const struct rg_tensor *x,
                                  const struct rg_weight *w, float eps)
 {
     struct rg_tensor *y = x ? rg_step_tensor(s, x->rows, x->cols) : NULL;
-    struct norm_job   job = {.kernels = s->backend->kernels, .w = w->vector, .cols = w->desc.cols,
-                             .eps = eps};
+    struct norm_job job = {
+        .kernels = s->backend->kernels, .w = w->vector, .cols = w->desc.cols, .eps = eps};
 
     if (!y)
         return NULL;
@@ -115,15 +116,15 @@ struct rg_tensor *rg_op_rms_norm(struct rg_step *s, const struct rg_tensor *x,
 
 struct pair_job {
     const struct rg_kernels *kernels; /* NULL: a + b */
-    const float             *a, *b;
-    float                   *y;
-    uint64_t                 n;
+    const float *a, *b;
+    float *y;
+    uint64_t n;
 };
 
 static void pair_part(void *arg, uint32_t part, uint32_t n_parts)
 {
     const struct pair_job *job = arg;
-    uint64_t               begin, end;
+    uint64_t begin, end;
 
     rg_pool_share(job->n, 16, part, n_parts, &begin, &end);
     if (job->kernels) {
@@ -138,7 +139,7 @@ static struct rg_tensor *pairwise(struct rg_step *s, const struct rg_kernels *ke
                                   const struct rg_tensor *a, const struct rg_tensor *b)
 {
     struct rg_tensor *y = a && b ? rg_step_tensor(s, a->rows, a->cols) : NULL;
-    struct pair_job   job = {.kernels = kernels};
+    struct pair_job job = {.kernels = kernels};
 
     if (!y)
         return NULL;

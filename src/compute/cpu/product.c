@@ -4,10 +4,10 @@
 #include "compute/cpu/backend.h"
 
 struct products_job {
-    struct rg_backend       *backend;
+    struct rg_backend *backend;
     const struct rg_product *products;
-    uint32_t                 n;
-    uint64_t                 cost; /* of all */
+    uint32_t n;
+    uint64_t cost; /* of all */
 };
 
 /* Reading a unit of weights costs about as much as multiplying it with this many rows. */
@@ -83,14 +83,14 @@ static uint64_t unit_at(uint64_t at, uint64_t before, const struct rg_product *p
 static void products_part(void *arg, uint32_t part, uint32_t n_parts)
 {
     const struct products_job *job = arg;
-    const uint64_t             from = job->cost * part / n_parts;
-    const uint64_t             to = job->cost * (part + 1) / n_parts;
-    uint64_t                   before = 0;
+    const uint64_t from = job->cost * part / n_parts;
+    const uint64_t to = job->cost * (part + 1) / n_parts;
+    uint64_t before = 0;
 
     for (uint32_t i = 0; i < job->n; i++) {
         const struct rg_product *p = &job->products[i];
-        const uint64_t           begin = unit_at(from, before, p) * RG_UNIT;
-        const uint64_t           end = unit_at(to, before, p) * RG_UNIT;
+        const uint64_t begin = unit_at(from, before, p) * RG_UNIT;
+        const uint64_t end = unit_at(to, before, p) * RG_UNIT;
 
         before += units(p) * unit_cost(p);
         if (begin < end)
@@ -114,7 +114,7 @@ static bool set_input(struct rg_step *s, struct rg_product *p, const struct rg_t
                       uint32_t col_begin)
 {
     const struct rg_q8_view view = {.n_rows = x->rows, .col_begin = col_begin};
-    struct rg_q8           *q8;
+    struct rg_q8 *q8;
 
     p->n = x->rows;
     if (!rg_product_is_quantised(s->backend, &p->m)) {
@@ -149,8 +149,8 @@ struct rg_tensor *rg_op_linear(struct rg_step *s, const struct rg_weight *w,
 struct rg_tensor *rg_op_linear_heads(struct rg_step *s, const struct rg_weight *w,
                                      const struct rg_tensor *x)
 {
-    const uint32_t     lead = w->desc.lead;
-    struct rg_tensor  *y;
+    const uint32_t lead = w->desc.lead;
+    struct rg_tensor *y;
     struct rg_product *p;
 
     if (!x)
@@ -174,7 +174,7 @@ struct rg_tensor *rg_op_linear_heads(struct rg_step *s, const struct rg_weight *
 /* ---- the transposed product ------------------------------------------------------------------ */
 
 struct transposed_job {
-    struct rg_backend      *backend;
+    struct rg_backend *backend;
     const struct rg_weight *w;
     const struct rg_tensor *x, *y;
 };
@@ -183,9 +183,8 @@ struct transposed_job {
 static void transposed_head(const struct transposed_job *job, uint32_t head, float *row_of_w)
 {
     const struct rg_matrix m = rg_weight_matrix(job->w, head);
-    const uint32_t         zero = 0, one = 1;
-    struct rg_mix_job      mix = {.v = row_of_w, .begin = &zero, .end = &one, .n_q = 1,
-                                  .cols = m.cols};
+    const uint32_t zero = 0, one = 1;
+    struct rg_mix_job mix = {.v = row_of_w, .begin = &zero, .end = &one, .n_q = 1, .cols = m.cols};
 
     for (uint32_t t = 0; t < job->x->rows; t++)
         for (uint32_t c = 0; c < m.cols; c++)
@@ -203,7 +202,7 @@ static void transposed_head(const struct transposed_job *job, uint32_t head, flo
 static void transposed_part(void *arg, uint32_t part, uint32_t n_parts)
 {
     const struct transposed_job *job = arg;
-    uint64_t                     begin, end;
+    uint64_t begin, end;
 
     rg_pool_share(job->w->desc.lead, 1, part, n_parts, &begin, &end);
     for (uint64_t h = begin; h < end; h++)
@@ -214,7 +213,7 @@ struct rg_tensor *rg_op_linear_heads_t(struct rg_step *s, const struct rg_weight
                                        const struct rg_tensor *x)
 {
     struct transposed_job job = {.backend = s->backend, .w = w, .x = x};
-    struct rg_tensor     *y;
+    struct rg_tensor *y;
 
     if (!x)
         return NULL;

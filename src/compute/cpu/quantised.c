@@ -7,16 +7,16 @@
 
 struct quantise_job {
     const struct rg_kernels *kernels;
-    const float             *x;
-    struct rg_q8            *q8;
+    const float *x;
+    struct rg_q8 *q8;
 };
 
 static void quantise_part(void *arg, uint32_t part, uint32_t n_parts)
 {
     const struct quantise_job *job = arg;
-    struct rg_q8              *q8 = job->q8;
-    const size_t               blocks = q8->cols / RG_Q8_BLOCK;
-    uint64_t                   begin, end;
+    struct rg_q8 *q8 = job->q8;
+    const size_t blocks = q8->cols / RG_Q8_BLOCK;
+    uint64_t begin, end;
 
     rg_pool_share(q8->n, 1, part, n_parts, &begin, &end);
     for (uint64_t r = begin; r < end; r++)
@@ -26,7 +26,7 @@ static void quantise_part(void *arg, uint32_t part, uint32_t n_parts)
 
 static struct rg_q8 *new_q8(struct rg_step *s, uint32_t n, uint32_t cols)
 {
-    const size_t  blocks = (size_t)n * (cols / RG_Q8_BLOCK);
+    const size_t blocks = (size_t)n * (cols / RG_Q8_BLOCK);
     struct rg_q8 *q8 = rg_step_alloc(s, 1, sizeof(*q8));
 
     assert(cols % RG_Q8_BLOCK == 0);
@@ -55,9 +55,10 @@ struct rg_q8 *rg_quantise(struct rg_step *s, const struct rg_tensor *x)
     return job.q8;
 }
 
-struct rg_q8 *rg_q8_gather(struct rg_step *s, const struct rg_q8 *q, const uint32_t *rows, uint32_t n)
+struct rg_q8 *rg_q8_gather(struct rg_step *s, const struct rg_q8 *q, const uint32_t *rows,
+                           uint32_t n)
 {
-    const size_t  blocks = q->cols / RG_Q8_BLOCK;
+    const size_t blocks = q->cols / RG_Q8_BLOCK;
     struct rg_q8 *g = new_q8(s, n, q->cols);
 
     if (!g)
@@ -76,8 +77,8 @@ struct rg_q8 *rg_q8_gather(struct rg_step *s, const struct rg_q8 *q, const uint3
 static float *make_gsum(struct rg_step *s, const struct rg_q8 *q, uint32_t group_size)
 {
     const uint32_t per_group = group_size / RG_Q8_BLOCK;
-    const size_t   groups = (size_t)q->n * (q->cols / group_size);
-    float         *gsum = rg_step_alloc(s, groups, sizeof(*gsum));
+    const size_t groups = (size_t)q->n * (q->cols / group_size);
+    float *gsum = rg_step_alloc(s, groups, sizeof(*gsum));
 
     if (!gsum)
         return NULL;
@@ -129,10 +130,10 @@ static void tile_floats(float *dst, const float *src, uint32_t n, uint32_t width
 
 struct pack_job {
     const struct rg_q8 *q;
-    enum rg_layout      layout;
-    uint32_t            row_begin, n_rows;
-    uint8_t            *dst;
-    float              *scale; /* tiled layouts */
+    enum rg_layout layout;
+    uint32_t row_begin, n_rows;
+    uint8_t *dst;
+    float *scale; /* tiled layouts */
 };
 
 static uint32_t lines_of(enum rg_layout layout, uint32_t n_rows)
@@ -150,12 +151,12 @@ static size_t line_bytes(enum rg_layout layout, uint32_t cols)
 static void pack_tile(const struct pack_job *job, uint32_t tile)
 {
     const struct rg_q8 *q = job->q;
-    const uint32_t      done = tile * RG_TILE;
-    const uint32_t      n = job->n_rows - done < RG_TILE ? job->n_rows - done : RG_TILE;
-    const size_t        row = (size_t)job->row_begin + done;
-    const uint32_t      blocks = q->cols / RG_Q8_BLOCK;
-    const size_t        bytes = line_bytes(job->layout, q->cols);
-    uint8_t            *dst = job->dst + tile * bytes;
+    const uint32_t done = tile * RG_TILE;
+    const uint32_t n = job->n_rows - done < RG_TILE ? job->n_rows - done : RG_TILE;
+    const size_t row = (size_t)job->row_begin + done;
+    const uint32_t blocks = q->cols / RG_Q8_BLOCK;
+    const size_t bytes = line_bytes(job->layout, q->cols);
+    uint8_t *dst = job->dst + tile * bytes;
 
     if (n < RG_TILE)
         memset(dst, 0, bytes);
@@ -169,8 +170,8 @@ static void pack_tile(const struct pack_job *job, uint32_t tile)
 static void pack_part(void *arg, uint32_t part, uint32_t n_parts)
 {
     const struct pack_job *job = arg;
-    const struct rg_q8    *q = job->q;
-    uint64_t               begin, end;
+    const struct rg_q8 *q = job->q;
+    uint64_t begin, end;
 
     rg_pool_share(lines_of(job->layout, job->n_rows), 1, part, n_parts, &begin, &end);
     for (uint64_t i = begin; i < end; i++) {
@@ -188,8 +189,8 @@ static bool pack(struct rg_step *s, struct rg_packed *p, struct pack_job *job)
 
     job->dst = rg_step_alloc(s, lines, line_bytes(job->layout, cols));
     if (job->layout != RG_LAYOUT_SPLIT) {
-        job->scale = rg_step_alloc(s, (size_t)lines * RG_TILE,
-                                   cols / RG_Q8_BLOCK * sizeof(*job->scale));
+        job->scale =
+            rg_step_alloc(s, (size_t)lines * RG_TILE, cols / RG_Q8_BLOCK * sizeof(*job->scale));
         if (!job->scale)
             return false;
     }
@@ -207,8 +208,8 @@ static float *tile_gsum(struct rg_step *s, const struct rg_q8 *q, const struct r
 {
     const uint32_t groups = q->cols / group_size;
     const uint32_t tiles = (view->n_rows + RG_TILE - 1) / RG_TILE;
-    const float   *src = q->gsum[rg_group_index(group_size)] + (size_t)view->row_begin * groups;
-    float         *dst = rg_step_alloc(s, (size_t)tiles * groups, RG_TILE * sizeof(*dst));
+    const float *src = q->gsum[rg_group_index(group_size)] + (size_t)view->row_begin * groups;
+    float *dst = rg_step_alloc(s, (size_t)tiles * groups, RG_TILE * sizeof(*dst));
 
     for (uint32_t i = 0; dst && i < tiles; i++) {
         const uint32_t left = view->n_rows - i * RG_TILE;
@@ -223,9 +224,9 @@ static void view_rows(struct rg_qx *out, const struct rg_q8 *q, const struct rg_
 {
     const uint32_t blocks = q->cols / RG_Q8_BLOCK;
     const uint32_t groups = q->cols / group_size;
-    const size_t   row = view->row_begin;
-    const uint8_t *base = out->layout == RG_LAYOUT_PLAIN ? (const uint8_t *)q->q
-                                                         : q->packed[out->layout].q;
+    const size_t row = view->row_begin;
+    const uint8_t *base =
+        out->layout == RG_LAYOUT_PLAIN ? (const uint8_t *)q->q : q->packed[out->layout].q;
 
     out->q = base + row * q->cols + view->col_begin;
     out->scale = q->scale + row * blocks + view->col_begin / RG_Q8_BLOCK;
@@ -255,12 +256,12 @@ bool rg_q8_for(struct rg_step *s, struct rg_qx *out, struct rg_q8 *q, const stru
                const struct rg_q8_view *view)
 {
     const enum rg_layout layout = s->backend->kernels->layout(m, view->n_rows);
-    const bool           tiled = layout == RG_LAYOUT_TILE8 || layout == RG_LAYOUT_TILE16;
-    const bool           all = view->n_rows == q->n;
-    const uint32_t       group = rg_group_index(m->group_size);
-    struct rg_packed     part = {0};
-    struct rg_packed    *p = tiled && !all ? &part : &q->packed[layout];
-    struct pack_job      job = {.q = q, .layout = layout, .n_rows = q->n};
+    const bool tiled = layout == RG_LAYOUT_TILE8 || layout == RG_LAYOUT_TILE16;
+    const bool all = view->n_rows == q->n;
+    const uint32_t group = rg_group_index(m->group_size);
+    struct rg_packed part = {0};
+    struct rg_packed *p = tiled && !all ? &part : &q->packed[layout];
+    struct pack_job job = {.q = q, .layout = layout, .n_rows = q->n};
 
     *out = (struct rg_qx){.layout = layout, .n = view->n_rows};
     if (!q->gsum[group])

@@ -46,15 +46,15 @@ static void yarn(struct rg_rope *r, const struct rg_rope_config *c)
         ramp = ramp < 0.0 ? 0.0 : ramp > 1.0 ? 1.0 : ramp;
         r->inv_freq[i] = ((1.0 - ramp) + ramp / c->factor) / period(c, i);
     }
-    r->input_scale = (float)(yarn_mscale(c->factor, c->mscale) /
-                             yarn_mscale(c->factor, c->mscale_all_dim));
+    r->input_scale =
+        (float)(yarn_mscale(c->factor, c->mscale) / yarn_mscale(c->factor, c->mscale_all_dim));
 }
 
 static double llama3_period(const struct rg_rope_config *c, double p)
 {
     const double wavelength = 2.0 * PI * p;
     const double context = (double)c->original_max_position_embeddings;
-    double       t;
+    double t;
 
     if (wavelength > context / c->low_freq_factor)
         return p * c->factor;
@@ -131,19 +131,19 @@ void rg_rope_close(struct rg_rope *r)
 /* ---- the op ---------------------------------------------------------------------------------- */
 
 struct rope_job {
-    const struct rg_rope   *rope;
-    const uint32_t         *positions;
-    float                  *table; /* [rows][dims]: cos and sin of each pair */
+    const struct rg_rope *rope;
+    const uint32_t *positions;
+    float *table; /* [rows][dims]: cos and sin of each pair */
     const struct rg_tensor *x;
-    struct rg_tensor       *y;
-    uint32_t                n_heads;
+    struct rg_tensor *y;
+    uint32_t n_heads;
 };
 
 static void table_part(void *arg, uint32_t part, uint32_t n_parts)
 {
     const struct rope_job *job = arg;
-    const uint32_t         dims = job->rope->dims;
-    uint64_t               begin, end;
+    const uint32_t dims = job->rope->dims;
+    uint64_t begin, end;
 
     rg_pool_share(job->x->rows, 1, part, n_parts, &begin, &end);
     for (uint64_t row = begin; row < end; row++)
@@ -159,7 +159,7 @@ static void table_part(void *arg, uint32_t part, uint32_t n_parts)
 static float *table_of(struct rg_step *s, struct rope_job *job)
 {
     const size_t count = (size_t)job->x->rows * job->rope->dims;
-    uint32_t     slot = 0;
+    uint32_t slot = 0;
 
     while (slot < RG_ROPE_TABLES && s->ropes[slot] && s->ropes[slot] != job->rope)
         slot++;
@@ -183,7 +183,7 @@ static void rotate(const struct rope_job *job, float *y, const float *table)
     const uint32_t half = job->rope->dims / 2;
     const uint32_t step = job->rope->interleaved ? 2 : 1;
     const uint32_t other = job->rope->interleaved ? 1 : half;
-    const float    scale = job->rope->input_scale;
+    const float scale = job->rope->input_scale;
 
     for (uint32_t i = 0; i < half; i++) {
         const float x1 = y[i * step] * scale, x2 = y[i * step + other] * scale;
@@ -197,8 +197,8 @@ static void rotate(const struct rope_job *job, float *y, const float *table)
 static void rope_part(void *arg, uint32_t part, uint32_t n_parts)
 {
     const struct rope_job *job = arg;
-    const uint32_t         head_cols = job->x->cols / job->n_heads;
-    uint64_t               begin, end;
+    const uint32_t head_cols = job->x->cols / job->n_heads;
+    uint64_t begin, end;
 
     rg_pool_share(job->x->rows, 1, part, n_parts, &begin, &end);
     for (uint64_t row = begin; row < end; row++) {

@@ -12,9 +12,9 @@
 
 struct rg_rope {
     uint32_t dims; /* rotated columns of a head, even */
-    bool     interleaved;
-    float    input_scale;
-    double   inv_freq[]; /* [dims / 2] */
+    bool interleaved;
+    float input_scale;
+    double inv_freq[]; /* [dims / 2] */
 };
 
 #endif

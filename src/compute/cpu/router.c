@@ -10,29 +10,38 @@
 #include <string.h>
 
 #include "compute/cpu/backend.h"
-#include "compute/math.h"
 
 struct route_job {
-    struct rg_backend              *backend;
+    struct rg_backend *backend;
     const struct rg_router_options *options;
-    const struct rg_tensor         *logits;
-    struct rg_routing              *routing;
-    float                          *work; /* per part: scores [E], choice [E] */
+    const struct rg_tensor *logits;
+    struct rg_routing *routing;
+    float *work; /* per part: scores [E], choice [E] */
 };
 
-static void softmax(float *scores, const float *logits, uint32_t n)
+static void softmax(const struct rg_kernels *k, float *scores, const float *logits, uint32_t n)
 {
     float max = -INFINITY, l[8] = {0}, sum;
 
     for (uint32_t i = 0; i < n; i++)
         max = logits[i] > max ? logits[i] : max;
-    for (uint32_t i = 0; i < n; i++) {
-        scores[i] = rg_expf(logits[i] - max);
+    memcpy(scores, logits, n * sizeof(*scores));
+    k->exps(scores, n, max);
+    for (uint32_t i = 0; i < n; i++)
         l[i % 8] += scores[i];
-    }
     sum = ((l[0] + l[4]) + (l[2] + l[6])) + ((l[1] + l[5]) + (l[3] + l[7]));
     for (uint32_t i = 0; i < n; i++)
         scores[i] /= sum;
+}
+
+/* rg_sigmoidf() of every logit */
+static void sigmoid(const struct rg_kernels *k, float *scores, const float *logits, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++)
+        scores[i] = -logits[i];
+    k->exps(scores, n, 0.0f);
+    for (uint32_t i = 0; i < n; i++)
+        scores[i] = 1.0f / (1.0f + scores[i]);
 }
 
 /* The index of the greatest of v[0..n) that is not already in taken[0..n_taken). */
@@ -62,7 +71,8 @@ static float best_two(const float *v, uint32_t n)
     return v[first] + v[best(v, n, &first, 1)];
 }
 
-/* A group stays when fewer than topk_group groups are better (an equal one with a lower index is). */
+/* A group stays when fewer than topk_group groups are better (an equal one with a lower index is).
+ */
 static void mask_groups(float *choice, uint32_t n_experts, const struct rg_router_options *o,
                         float *group_scores)
 {
@@ -84,18 +94,17 @@ static void mask_groups(float *choice, uint32_t n_experts, const struct rg_route
 static void route_row(const struct route_job *job, uint64_t row, float *work)
 {
     const struct rg_router_options *o = job->options;
-    const uint32_t                  n = job->logits->cols;
-    const float                    *logits = job->logits->data + row * n;
-    float                          *scores = work, *choice = work + n, *group_scores = work + 2 * n;
-    uint32_t                       *ids = job->routing->ids + row * o->top_k;
-    float                          *weights = job->routing->weights + row * o->top_k;
-    float                           sum = 0.0f;
+    const uint32_t n = job->logits->cols;
+    const float *logits = job->logits->data + row * n;
+    float *scores = work, *choice = work + n, *group_scores = work + 2 * n;
+    uint32_t *ids = job->routing->ids + row * o->top_k;
+    float *weights = job->routing->weights + row * o->top_k;
+    float sum = 0.0f;
 
     if (o->score == RG_ROUTER_SOFTMAX)
-        softmax(scores, logits, n);
+        softmax(job->backend->kernels, scores, logits, n);
     else
-        for (uint32_t i = 0; i < n; i++)
-            scores[i] = rg_sigmoidf(logits[i]);
+        sigmoid(job->backend->kernels, scores, logits, n);
     for (uint32_t i = 0; i < n; i++)
         choice[i] = o->correction ? scores[i] + o->correction->vector[i] : scores[i];
     if (o->n_group > 1 && o->topk_group < o->n_group)
@@ -115,8 +124,8 @@ static void route_row(const struct route_job *job, uint64_t row, float *work)
 static void route_part(void *arg, uint32_t part, uint32_t n_parts)
 {
     const struct route_job *job = arg;
-    float                  *work = job->work + (size_t)part * 3 * job->logits->cols;
-    uint64_t                begin, end;
+    float *work = job->work + (size_t)part * 3 * job->logits->cols;
+    uint64_t begin, end;
 
     rg_pool_share(job->logits->rows, 1, part, n_parts, &begin, &end);
     for (uint64_t row = begin; row < end; row++)
@@ -126,22 +135,22 @@ static void route_part(void *arg, uint32_t part, uint32_t n_parts)
 struct rg_tensor *rg_op_route(struct rg_step *s, const struct rg_tensor *logits,
                               const struct rg_router_options *options)
 {
-    struct route_job  job = {.backend = s->backend, .options = options, .logits = logits};
+    struct route_job job = {.backend = s->backend, .options = options, .logits = logits};
     struct rg_tensor *t;
-    size_t            chosen;
+    size_t chosen;
 
     if (!logits)
         return NULL;
     assert(options->top_k > 0 && options->top_k <= logits->cols);
-    assert(options->n_group <= 1 || (logits->cols % options->n_group == 0 &&
-                                     logits->cols / options->n_group >= 2));
+    assert(options->n_group <= 1 ||
+           (logits->cols % options->n_group == 0 && logits->cols / options->n_group >= 2));
     assert(!options->correction ||
            (options->correction->vector && options->correction->desc.cols == logits->cols));
     chosen = (size_t)logits->rows * options->top_k;
     t = rg_step_alloc(s, 1, sizeof(*t));
     job.routing = rg_step_alloc(s, 1, sizeof(*job.routing));
-    job.work = rg_step_alloc(s, (size_t)rg_backend_threads(s->backend) * 3 * logits->cols,
-                             sizeof(float));
+    job.work =
+        rg_step_alloc(s, (size_t)rg_backend_threads(s->backend) * 3 * logits->cols, sizeof(float));
     if (!t || !job.routing || !job.work)
         return NULL;
     *job.routing = (struct rg_routing){.ids = rg_step_alloc(s, chosen, sizeof(uint32_t)),

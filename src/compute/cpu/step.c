@@ -24,7 +24,7 @@ enum rg_code rg_step_begin(struct rg_step **out, struct rg_backend *b, const str
                            struct rg_err *err)
 {
     struct rg_step *s = &b->step;
-    const size_t    bytes = (size_t)batch->n_rows * sizeof(uint32_t);
+    const size_t bytes = (size_t)batch->n_rows * sizeof(uint32_t);
 
     assert(!s->open);
     *out = NULL;
@@ -75,8 +75,8 @@ void *rg_step_alloc(struct rg_step *s, size_t count, size_t size)
 struct rg_tensor *rg_step_tensor(struct rg_step *s, uint32_t rows, uint32_t cols)
 {
     struct rg_tensor *t = rg_step_alloc(s, 1, sizeof(*t));
-    struct rg_q8    **slot = rg_step_alloc(s, 1, sizeof(*slot));
-    float            *data = rg_step_alloc(s, (size_t)rows * cols, sizeof(*data));
+    struct rg_q8 **slot = rg_step_alloc(s, 1, sizeof(*slot));
+    float *data = rg_step_alloc(s, (size_t)rows * cols, sizeof(*data));
 
     if (!t || !slot || !data)
         return NULL;

@@ -17,10 +17,11 @@ static enum rg_code check_affine(const struct rg_weight_desc *d, struct rg_err *
     const bool group_known = d->group_size == 32 || d->group_size == 64 || d->group_size == 128;
 
     if (!bits_known || !group_known)
-        return rg_fail(err, RG_E_UNSUPPORTED,
-                       "%s: %u bits in groups of %u: there are kernels for 2, 3, 4, 5, 6 and 8 bits "
-                       "in groups of 32, 64 and 128",
-                       d->name, d->bits, d->group_size);
+        return rg_fail(
+            err, RG_E_UNSUPPORTED,
+            "%s: %u bits in groups of %u: there are kernels for 2, 3, 4, 5, 6 and 8 bits "
+            "in groups of 32, 64 and 128",
+            d->name, d->bits, d->group_size);
     if (d->cols % d->group_size != 0)
         return rg_fail(err, RG_E_BAD_DATA, "%s: %u columns are not a multiple of the group size %u",
                        d->name, d->cols, d->group_size);
@@ -30,15 +31,16 @@ static enum rg_code check_affine(const struct rg_weight_desc *d, struct rg_err *
 static enum rg_code check(const struct rg_weight_desc *d, struct rg_err *err)
 {
     if (d->kind != RG_WEIGHT_FLOAT && d->kind != RG_WEIGHT_AFFINE)
-        return rg_fail(err, RG_E_UNSUPPORTED,
-                       "%s: this build has no kernels for this kind of quantisation: use an affine or "
-                       "unquantised checkpoint",
-                       d->name);
+        return rg_fail(
+            err, RG_E_UNSUPPORTED,
+            "%s: this build has no kernels for this kind of quantisation: use an affine or "
+            "unquantised checkpoint",
+            d->name);
     if (!float_dtype(d->dtype))
         return rg_fail(err, RG_E_UNSUPPORTED, "%s: floats must be F32, F16 or BF16", d->name);
     if (d->lead == 0 || d->rows == 0 || d->cols == 0)
-        return rg_fail(err, RG_E_BAD_DATA, "%s: shape [%u,%u,%u] is empty", d->name, d->lead, d->rows,
-                       d->cols);
+        return rg_fail(err, RG_E_BAD_DATA, "%s: shape [%u,%u,%u] is empty", d->name, d->lead,
+                       d->rows, d->cols);
     return d->kind == RG_WEIGHT_AFFINE ? check_affine(d, err) : RG_OK;
 }
 
@@ -46,7 +48,7 @@ enum rg_code rg_weight_open(struct rg_weight **out, struct rg_backend *b,
                             const struct rg_weight_desc *desc, struct rg_err *err)
 {
     struct rg_weight *w;
-    enum rg_code      code;
+    enum rg_code code;
 
     *out = NULL;
     code = check(desc, err);
@@ -70,15 +72,16 @@ enum rg_code rg_weight_open(struct rg_weight **out, struct rg_backend *b,
             return rg_fail(err, RG_E_NOMEM, "%s: out of memory", desc->name);
         }
         for (uint32_t c = 0; c < desc->cols; c++)
-            w->vector[c] = rg_load_float(desc->data_of ? desc->data_of[0] : desc->data, desc->dtype,
-                                         c);
+            w->vector[c] =
+                rg_load_float(desc->data_of ? desc->data_of[0] : desc->data, desc->dtype, c);
     }
     *out = w;
     return RG_OK;
 }
 
-enum rg_code rg_weight_head_rows(struct rg_weight **out, const struct rg_weight *w, uint32_t n_heads,
-                                 uint32_t row_begin, uint32_t n_rows, struct rg_err *err)
+enum rg_code rg_weight_head_rows(struct rg_weight **out, const struct rg_weight *w,
+                                 uint32_t n_heads, uint32_t row_begin, uint32_t n_rows,
+                                 struct rg_err *err)
 {
     struct rg_weight *v;
 
@@ -120,13 +123,13 @@ uint32_t rg_weight_cols(const struct rg_weight *w)
 struct rg_matrix rg_weight_matrix(const struct rg_weight *w, uint32_t i)
 {
     const struct rg_weight_desc *d = &w->desc;
-    const uint32_t               stored = w->view ? 0 : i; /* of a view all heads are in matrix 0 */
-    size_t                       rows_before;
-    struct rg_matrix             m = {.dtype = d->dtype,
-                                      .rows = d->rows,
-                                      .cols = d->cols,
-                                      .bits = d->bits,
-                                      .group_size = d->group_size};
+    const uint32_t stored = w->view ? 0 : i; /* of a view all heads are in matrix 0 */
+    size_t rows_before;
+    struct rg_matrix m = {.dtype = d->dtype,
+                          .rows = d->rows,
+                          .cols = d->cols,
+                          .bits = d->bits,
+                          .group_size = d->group_size};
 
     assert(i < d->lead);
     if (w->view)

@@ -1,17 +1,19 @@
 /* affine_rows_avx2.c - quantised weights times a few rows (decode).
  *
  * Eight weight rows at a time, lane = row, so every lane runs the canonical order by itself.  A
- * register holds 16 codes of row i and 16 of row i + 4; three horizontal adds over the four registers
- * leave the eight rows' block sums in row order.  4-bit codes stay two to a byte: low nibbles meet the
- * even activations, high ones the odd (layout SPLIT), and a register holds 32 codes of each row.
- * 8-bit codes become signed, code - 128, so that |code| * sign(x) fits maddubs (128 * 127 * 2 <
- * 2^15), and 128 * sum(x) is added to the integer sum.
- * Scales of 8 rows x 8 groups come in by one transpose. */
+ * register holds 16 codes of row i and 16 of row i + 4; three horizontal adds over the four
+ * registers leave the eight rows' block sums in row order.  4-bit codes stay two to a byte: low
+ * nibbles meet the even activations, high ones the odd (layout SPLIT), and a register holds 32
+ * codes of each row. 8-bit codes become signed, code - 128, so that |code| * sign(x) fits maddubs
+ * (128 * 127 * 2 < 2^15), and 128 * sum(x) is added to the integer sum. Scales of 8 rows x 8 groups
+ * come in by one transpose. Prefetch runs linearly, one block of rows and AHEAD bytes in front:
+ * measured at 0.75 of a thread's read speed, against 0.64 when each row prefetched itself one block
+ * ahead, 0.42 half a block. */
 #include <assert.h>
 
 #include "compute/cpu/avx2/vector.h"
 
-enum { ROWS = 8, GROUPS = 8 };
+enum { ROWS = 8, GROUPS = 8, AHEAD = 2048 };
 
 /* Scales or biases of 8 rows and up to 8 groups as floats, [group][row]. */
 struct scale_block {
@@ -54,7 +56,7 @@ static uint32_t load_scales(struct scale_block *s, const uint8_t *p, size_t stri
                             enum rg_dtype dtype, uint32_t g, uint32_t n)
 {
     const uint32_t back = g >= GROUPS - n ? GROUPS - n : 0;
-    __m128i        col[8];
+    __m128i col[8];
 
     if (dtype == RG_DTYPE_F32 || n + back < GROUPS) {
         load_scales_slowly(s, p + (size_t)g * (dtype == RG_DTYPE_F32 ? 4 : 2), stride, dtype, n);
@@ -62,10 +64,10 @@ static uint32_t load_scales(struct scale_block *s, const uint8_t *p, size_t stri
     }
     transpose_16bit(col, p + (size_t)(g - back) * 2, stride);
     for (int i = 0; i < GROUPS; i++) {
-        const __m256 f = dtype == RG_DTYPE_F16
-                             ? _mm256_cvtph_ps(col[i])
-                             : _mm256_castsi256_ps(
-                                   _mm256_slli_epi32(_mm256_cvtepu16_epi32(col[i]), 16));
+        const __m256 f =
+            dtype == RG_DTYPE_F16
+                ? _mm256_cvtph_ps(col[i])
+                : _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(col[i]), 16));
         _mm256_store_ps(s->v[i], f);
     }
     return back;
@@ -74,7 +76,7 @@ static uint32_t load_scales(struct scale_block *s, const uint8_t *p, size_t stri
 /* What one token brings to the 32 columns at hand. */
 struct x32 {
     const uint8_t *q;
-    const float   *scale; /* of two blocks */
+    const float *scale; /* of two blocks */
     const int32_t *sum;
 };
 
@@ -89,20 +91,18 @@ RG_INLINE void dot32_4bit(__m256i block[2], const uint8_t *p, size_t stride, con
 {
     const __m256i mask = _mm256_set1_epi8(15), one = _mm256_set1_epi16(1);
     const __m256i even = rg_load_twice(x->q), odd = rg_load_twice(x->q + 16);
-    __m256        h[2];
-    __m256i       d[4];
+    __m256 h[2];
+    __m256i d[4];
 
     for (size_t i = 0; i < 4; i++) {
         const __m256i v = rg_load_pair(p + i * stride, p + (i + 4) * stride);
         const __m256i low = _mm256_and_si256(v, mask);
         const __m256i high = _mm256_and_si256(_mm256_srli_epi16(v, 4), mask);
 
-        d[i] = _mm256_madd_epi16(_mm256_add_epi16(_mm256_maddubs_epi16(low, even),
-                                                  _mm256_maddubs_epi16(high, odd)),
-                                 one);
+        d[i] = _mm256_add_epi16(_mm256_maddubs_epi16(low, even), _mm256_maddubs_epi16(high, odd));
     }
-    h[0] = _mm256_castsi256_ps(_mm256_hadd_epi32(d[0], d[1]));
-    h[1] = _mm256_castsi256_ps(_mm256_hadd_epi32(d[2], d[3]));
+    h[0] = _mm256_castsi256_ps(_mm256_madd_epi16(_mm256_hadd_epi16(d[0], d[1]), one));
+    h[1] = _mm256_castsi256_ps(_mm256_madd_epi16(_mm256_hadd_epi16(d[2], d[3]), one));
     block[0] = _mm256_castps_si256(_mm256_shuffle_ps(h[0], h[1], 0x88));
     block[1] = _mm256_castps_si256(_mm256_shuffle_ps(h[0], h[1], 0xDD));
 }
@@ -111,13 +111,13 @@ RG_INLINE __m256i dot16_8bit(const uint8_t *p, size_t stride, const uint8_t *q, 
 {
     const __m256i flip = _mm256_set1_epi8(-128), one = _mm256_set1_epi16(1);
     const __m256i x = rg_load_twice(q);
-    __m256i       d[4];
+    __m256i d[4];
 
     for (size_t i = 0; i < 4; i++) {
         const __m256i v =
             _mm256_xor_si256(rg_load_pair(p + i * stride, p + (i + 4) * stride), flip);
-        d[i] = _mm256_madd_epi16(
-            _mm256_maddubs_epi16(_mm256_abs_epi8(v), _mm256_sign_epi8(x, v)), one);
+        d[i] = _mm256_madd_epi16(_mm256_maddubs_epi16(_mm256_abs_epi8(v), _mm256_sign_epi8(x, v)),
+                                 one);
     }
     return _mm256_add_epi32(sum_rows(d[0], d[1], d[2], d[3]), _mm256_set1_epi32(128 * sum));
 }
@@ -126,7 +126,7 @@ RG_INLINE void dot32_any(__m256i block[2], const struct rg_unpack *u, const uint
                          size_t stride, const struct x32 *x, uint32_t bits)
 {
     const __m256i one = _mm256_set1_epi16(1);
-    __m256i       d[2][4];
+    __m256i d[2][4];
 
     for (size_t i = 0; i < 4; i++) {
         __m128i low[2], high[2];
@@ -134,15 +134,20 @@ RG_INLINE void dot32_any(__m256i block[2], const struct rg_unpack *u, const uint
         rg_unpack_load(low, p + i * stride, bits);
         rg_unpack_load(high, p + (i + 4) * stride, bits);
         for (uint32_t b = 0; b < 2; b++) {
-            const __m256i raw =
-                _mm256_inserti128_si256(_mm256_castsi128_si256(low[b]), high[b], 1);
+            const __m256i raw = _mm256_inserti128_si256(_mm256_castsi128_si256(low[b]), high[b], 1);
             const __m256i codes = rg_unpack_codes(u, raw, b, bits);
-            d[b][i] = _mm256_madd_epi16(
-                _mm256_maddubs_epi16(codes, rg_load_twice(x->q + 16 * b)), one);
+            d[b][i] = _mm256_maddubs_epi16(codes, rg_load_twice(x->q + 16 * b));
         }
     }
-    for (int b = 0; b < 2; b++)
-        block[b] = sum_rows(d[b][0], d[b][1], d[b][2], d[b][3]);
+    for (int b = 0; b < 2; b++) {
+        const __m256i h0 = _mm256_hadd_epi16(d[b][0], d[b][1]);
+        const __m256i h1 = _mm256_hadd_epi16(d[b][2], d[b][3]);
+
+        if (bits < 6)
+            block[b] = _mm256_madd_epi16(_mm256_hadd_epi16(h0, h1), one);
+        else
+            block[b] = _mm256_hadd_epi32(_mm256_madd_epi16(h0, one), _mm256_madd_epi16(h1, one));
+    }
 }
 
 RG_INLINE void dot32(__m256i block[2], const struct rg_unpack *u, const uint8_t *p, size_t stride,
@@ -160,24 +165,30 @@ RG_INLINE void dot32(__m256i block[2], const struct rg_unpack *u, const uint8_t 
 
 struct row_block {
     const uint8_t *codes, *scales, *biases; /* of its first row */
-    size_t         stride, scale_stride;
+    size_t stride, scale_stride;
 };
+
+/* May point past the matrix: a prefetch never faults. */
+RG_INLINE void fetch(const uint8_t *p)
+{
+    _mm_prefetch((const char *)p, _MM_HINT_T0);
+}
 
 /* Rows 0..7 of a block times one token. */
 RG_INLINE __m256 eight_rows(const struct rg_affine_job *job, const struct row_block *w,
                             const struct rg_unpack *u, uint32_t token, uint32_t bits)
 {
     const struct rg_matrix *m = job->m;
-    const uint32_t          groups = m->cols / m->group_size, steps = m->group_size / 32;
-    const float            *gsum = job->x->gsum + token * job->x->gsum_stride;
-    const uint8_t          *p = w->codes;
-    struct x32              x = {job->x->q + token * job->x->q_stride,
-                                 job->x->scale + token * job->x->scale_stride,
-                                 job->x->sum + token * job->x->scale_stride};
-    __m256                  acc = _mm256_setzero_ps(), accb = acc;
+    const uint32_t groups = m->cols / m->group_size, steps = m->group_size / 32;
+    const float *gsum = job->x->gsum + token * job->x->gsum_stride;
+    const uint8_t *p = w->codes, *ahead = p + ROWS * w->stride + AHEAD;
+    struct x32 x = {job->x->q + token * job->x->q_stride,
+                    job->x->scale + token * job->x->scale_stride,
+                    job->x->sum + token * job->x->scale_stride};
+    __m256 acc = _mm256_setzero_ps(), accb = acc;
 
     for (uint32_t g = 0; g < groups; g += GROUPS) {
-        const uint32_t     n = groups - g < GROUPS ? groups - g : GROUPS;
+        const uint32_t n = groups - g < GROUPS ? groups - g : GROUPS;
         struct scale_block scales, biases;
         const uint32_t at = load_scales(&scales, w->scales, w->scale_stride, m->dtype, g, n);
 
@@ -188,18 +199,20 @@ RG_INLINE __m256 eight_rows(const struct rg_affine_job *job, const struct row_bl
             for (uint32_t i = 0; i < steps; i++) {
                 __m256i block[2];
 
-                for (size_t r = 0; r < ROWS; r++)
-                    _mm_prefetch((const char *)(p + (r + ROWS) * w->stride), _MM_HINT_T0);
+                for (uint32_t k = 0; k < (bits + 1) / 2; k++)
+                    fetch(ahead + 64 * k);
+                ahead += 32 * bits;
                 dot32(block, u, p, w->stride, &x, bits);
                 for (int b = 0; b < 2; b++)
-                    acc = _mm256_fmadd_ps(
-                        _mm256_mul_ps(scale, _mm256_broadcast_ss(x.scale + b)),
-                        _mm256_cvtepi32_ps(block[b]), acc);
+                    acc = _mm256_fmadd_ps(_mm256_mul_ps(scale, _mm256_broadcast_ss(x.scale + b)),
+                                          _mm256_cvtepi32_ps(block[b]), acc);
                 p += 4 * bits;
                 x.q += 32;
                 x.scale += 2;
                 x.sum += 2;
             }
+            fetch(w->scales + ROWS * w->scale_stride + (size_t)16 * (g + j));
+            fetch(w->biases + ROWS * w->scale_stride + (size_t)16 * (g + j));
             accb = _mm256_fmadd_ps(_mm256_load_ps(biases.v[at + j]),
                                    _mm256_broadcast_ss(gsum + g + j), accb);
         }
@@ -210,11 +223,11 @@ RG_INLINE __m256 eight_rows(const struct rg_affine_job *job, const struct row_bl
 RG_INLINE void rows(const struct rg_affine_job *job, uint32_t bits)
 {
     const struct rg_matrix *m = job->m;
-    struct row_block        w = {.stride = rg_matrix_row_bytes(m),
-                                 .scale_stride = rg_matrix_scale_bytes(m)};
-    struct rg_affine_job    rest = *job;
-    struct rg_unpack        u;
-    uint32_t                r = job->row_begin;
+    struct row_block w = {.stride = rg_matrix_row_bytes(m),
+                          .scale_stride = rg_matrix_scale_bytes(m)};
+    struct rg_affine_job rest = *job;
+    struct rg_unpack u;
+    uint32_t r = job->row_begin;
 
     rg_unpack_init(&u, bits == 8 || bits == 4 ? 6 : bits);
     for (; r + ROWS <= job->row_end; r += ROWS) {

@@ -12,7 +12,7 @@ enum { ROWS = 4, LANES = RG_TILE };
 /* Four weight rows, unpacked. */
 struct unpacked {
     const uint8_t *codes[ROWS]; /* bytes, or 16 bits each for 8-bit codes */
-    const float   *scale[ROWS], *bias[ROWS];
+    const float *scale[ROWS], *bias[ROWS];
 };
 
 static void unpack_row(uint8_t *dst, const uint8_t *p, uint32_t cols, uint32_t bits,
@@ -53,11 +53,11 @@ static void widen_row(uint8_t *dst, const uint8_t *p, uint32_t cols)
 static void unpack(struct unpacked *w, const struct rg_affine_job *job, uint32_t row, uint32_t n)
 {
     const struct rg_matrix *m = job->m;
-    const uint32_t          groups = m->cols / m->group_size;
-    const size_t            bytes = (size_t)m->cols * (m->bits == 8 ? 2 : 1);
-    uint8_t                *codes = job->scratch;
-    float                  *floats = (float *)(void *)(codes + ROWS * bytes);
-    struct rg_unpack        u;
+    const uint32_t groups = m->cols / m->group_size;
+    const size_t bytes = (size_t)m->cols * (m->bits == 8 ? 2 : 1);
+    uint8_t *codes = job->scratch;
+    float *floats = (float *)(void *)(codes + ROWS * bytes);
+    struct rg_unpack u;
 
     rg_unpack_init(&u, m->bits == 8 ? 6 : m->bits);
     for (uint32_t i = 0; i < ROWS; i++, codes += bytes) {
@@ -73,7 +73,8 @@ static void unpack(struct unpacked *w, const struct rg_affine_job *job, uint32_t
         w->bias[i] = floats + groups;
         for (uint32_t g = 0; g < groups; g++) {
             floats[g] = rg_load_float(m->scales + r * rg_matrix_scale_bytes(m), m->dtype, g);
-            floats[groups + g] = rg_load_float(m->biases + r * rg_matrix_scale_bytes(m), m->dtype, g);
+            floats[groups + g] =
+                rg_load_float(m->biases + r * rg_matrix_scale_bytes(m), m->dtype, g);
         }
         floats += 2 * groups;
     }
@@ -89,13 +90,14 @@ RG_INLINE __m256i broadcast4(const uint8_t *p)
 
 /* Integer dots of the block of 16 at column c: [row][tile], lane = token. */
 RG_INLINE void dot_block_bytes(__m256i dot[ROWS][2], const struct unpacked *w,
-                               const uint8_t *const x[2], uint32_t c, uint32_t tiles, uint32_t widen)
+                               const uint8_t *const x[2], uint32_t c, uint32_t tiles,
+                               uint32_t widen)
 {
     const __m256i one = _mm256_set1_epi16(1);
 
     for (uint32_t part = 0; part < widen; part++) {
         const uint32_t begin = c + part * (16 / widen), end = begin + 16 / widen;
-        __m256i        s[ROWS][2];
+        __m256i s[ROWS][2];
 
         for (uint32_t i = 0; i < ROWS; i++)
             s[i][0] = s[i][1] = _mm256_setzero_si256();
@@ -144,7 +146,7 @@ RG_INLINE void dot_block_words(__m256i dot[ROWS][2], const struct unpacked *w,
 static void store(const struct rg_affine_job *job, __m256 v, uint32_t row, uint32_t token)
 {
     const uint32_t n = job->x->n - token < LANES ? job->x->n - token : LANES;
-    float          lanes[LANES];
+    float lanes[LANES];
 
     _mm256_storeu_ps(lanes, v);
     for (uint32_t t = 0; t < n; t++)
@@ -156,13 +158,13 @@ RG_INLINE void block(const struct rg_affine_job *job, const struct unpacked *w, 
                      uint32_t n, uint32_t tile, uint32_t tiles, uint32_t widen)
 {
     const struct rg_qx *x = job->x;
-    const uint32_t      group_size = job->m->group_size;
+    const uint32_t group_size = job->m->group_size;
     const uint8_t *const q[2] = {x->q + tile * x->q_stride, x->q + (tile + 1) * x->q_stride};
     const float *const scale[2] = {x->scale + tile * x->scale_stride,
                                    x->scale + (tile + 1) * x->scale_stride};
     const float *const gsum[2] = {x->gsum + tile * x->gsum_stride,
                                   x->gsum + (tile + 1) * x->gsum_stride};
-    __m256             acc[ROWS][2], accb[ROWS][2];
+    __m256 acc[ROWS][2], accb[ROWS][2];
 
     for (uint32_t i = 0; i < ROWS; i++)
         for (uint32_t j = 0; j < tiles; j++)
@@ -170,7 +172,7 @@ RG_INLINE void block(const struct rg_affine_job *job, const struct unpacked *w, 
     for (uint32_t g = 0; g < job->m->cols / group_size; g++) {
         for (uint32_t c = g * group_size; c < (g + 1) * group_size; c += RG_Q8_BLOCK) {
             __m256i dot[ROWS][2];
-            __m256  xs[2];
+            __m256 xs[2];
 
             if (widen == 0)
                 dot_block_words(dot, w, q, c, tiles);
@@ -187,9 +189,9 @@ RG_INLINE void block(const struct rg_affine_job *job, const struct unpacked *w, 
         }
         for (uint32_t i = 0; i < ROWS; i++)
             for (uint32_t j = 0; j < tiles; j++)
-                accb[i][j] = _mm256_fmadd_ps(_mm256_broadcast_ss(w->bias[i] + g),
-                                             _mm256_loadu_ps(gsum[j] + (size_t)g * LANES),
-                                             accb[i][j]);
+                accb[i][j] =
+                    _mm256_fmadd_ps(_mm256_broadcast_ss(w->bias[i] + g),
+                                    _mm256_loadu_ps(gsum[j] + (size_t)g * LANES), accb[i][j]);
     }
     for (uint32_t i = 0; i < n; i++)
         for (uint32_t j = 0; j < tiles; j++)
@@ -199,11 +201,11 @@ RG_INLINE void block(const struct rg_affine_job *job, const struct unpacked *w, 
 RG_INLINE void tiles(const struct rg_affine_job *job, uint32_t widen)
 {
     const uint32_t n_tiles = (job->x->n + LANES - 1) / LANES;
-    uint32_t       n;
+    uint32_t n;
 
     for (uint32_t r = job->row_begin; r < job->row_end; r += n) {
         struct unpacked w;
-        uint32_t        t = 0;
+        uint32_t t = 0;
 
         n = job->row_end - r < ROWS ? job->row_end - r : ROWS;
         unpack(&w, job, r, n);

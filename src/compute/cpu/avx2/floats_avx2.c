@@ -6,7 +6,7 @@
 static void dequantise_floats(const struct rg_matrix *m, uint32_t row, float *dst)
 {
     const uint8_t *p = m->data + (size_t)row * rg_matrix_row_bytes(m);
-    uint32_t       c = 0;
+    uint32_t c = 0;
 
     for (; c + 8 <= m->cols; c += 8)
         _mm256_storeu_ps(dst + c, rg_load_float8(p, m->dtype, c));
@@ -16,10 +16,10 @@ static void dequantise_floats(const struct rg_matrix *m, uint32_t row, float *ds
 
 RG_INLINE void dequantise_row(const struct rg_matrix *m, uint32_t row, float *dst, uint32_t bits)
 {
-    const uint8_t   *p = m->data + (size_t)row * rg_matrix_row_bytes(m);
-    const uint8_t   *scales = m->scales + row * rg_matrix_scale_bytes(m);
-    const uint8_t   *biases = m->biases + row * rg_matrix_scale_bytes(m);
-    uint8_t          codes[32];
+    const uint8_t *p = m->data + (size_t)row * rg_matrix_row_bytes(m);
+    const uint8_t *scales = m->scales + row * rg_matrix_scale_bytes(m);
+    const uint8_t *biases = m->biases + row * rg_matrix_scale_bytes(m);
+    uint8_t codes[32];
     struct rg_unpack u;
 
     rg_unpack_init(&u, bits == 8 || bits == 4 ? 6 : bits);
@@ -31,7 +31,7 @@ RG_INLINE void dequantise_row(const struct rg_matrix *m, uint32_t row, float *ds
         _mm256_storeu_si256((__m256i *)(void *)codes, rg_unpack_32(&u, p, bits));
         for (uint32_t i = 0; i < 32; i += 8) {
             const __m128i eight = _mm_loadl_epi64((const __m128i *)(const void *)(codes + i));
-            const __m256  code = _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(eight));
+            const __m256 code = _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(eight));
             _mm256_storeu_ps(dst + c + i, _mm256_fmadd_ps(code, scale, bias));
         }
     }
@@ -69,10 +69,10 @@ void rg_dequantise_avx2(const struct rg_matrix *m, uint32_t row, float *dst)
 RG_INLINE void dots_block(const struct rg_dots_job *job, uint32_t r, uint32_t t, uint32_t n_w,
                           uint32_t n_x)
 {
-    const float   *w = job->w + r * job->w_stride, *x = job->x + t * job->x_stride;
-    const __m256i  tail = rg_first_lanes(job->cols % 8);
+    const float *w = job->w + r * job->w_stride, *x = job->x + t * job->x_stride;
+    const __m256i tail = rg_first_lanes(job->cols % 8);
     const uint32_t whole = job->cols / 8 * 8;
-    __m256         acc[4][2];
+    __m256 acc[4][2];
 
     for (uint32_t i = 0; i < n_w; i++)
         for (uint32_t j = 0; j < n_x; j++)
@@ -81,8 +81,8 @@ RG_INLINE void dots_block(const struct rg_dots_job *job, uint32_t r, uint32_t t,
         for (uint32_t j = 0; j < n_x; j++) {
             const __m256 xs = _mm256_loadu_ps(x + j * job->x_stride + c);
             for (uint32_t i = 0; i < n_w; i++)
-                acc[i][j] = _mm256_fmadd_ps(_mm256_loadu_ps(w + i * job->w_stride + c), xs,
-                                            acc[i][j]);
+                acc[i][j] =
+                    _mm256_fmadd_ps(_mm256_loadu_ps(w + i * job->w_stride + c), xs, acc[i][j]);
         }
     for (uint32_t i = 0; i < n_w; i++)
         for (uint32_t j = 0; j < n_x; j++) {
@@ -116,8 +116,8 @@ void rg_dots_avx2(const struct rg_dots_job *job)
 RG_INLINE void mix_columns(const struct rg_mix_job *job, uint32_t q, uint32_t c, uint32_t n)
 {
     const float *p = job->p + q * job->p_stride;
-    float       *y = job->y + q * job->y_stride + c;
-    __m256       acc[8];
+    float *y = job->y + q * job->y_stride + c;
+    __m256 acc[8];
 
     for (uint32_t i = 0; i < n; i++)
         acc[i] = _mm256_loadu_ps(y + 8 * i);

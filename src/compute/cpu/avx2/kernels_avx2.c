@@ -1,6 +1,7 @@
 /* kernels_avx2.c - the AVX2 table and its row-wise kernels: quantise, 16-bit floats, swiglu, exp.
  *
- * Tails shorter than a vector are padded on the stack, so that every element takes the same steps. */
+ * Tails shorter than a vector are padded on the stack, so that every element takes the same steps.
+ */
 #include <math.h>
 
 #include "compute/cpu/avx2/vector.h"
@@ -19,7 +20,7 @@ static uint32_t greatest_lane(__m256i v)
 static int32_t sum_of_codes(__m128i q)
 {
     const __m256i pairs = _mm256_madd_epi16(_mm256_cvtepi8_epi16(q), _mm256_set1_epi16(1));
-    __m128i       s = _mm_add_epi32(_mm256_castsi256_si128(pairs), _mm256_extracti128_si256(pairs, 1));
+    __m128i s = _mm_add_epi32(_mm256_castsi256_si128(pairs), _mm256_extracti128_si256(pairs, 1));
 
     s = _mm_add_epi32(s, _mm_shuffle_epi32(s, 0x4E));
     s = _mm_add_epi32(s, _mm_shuffle_epi32(s, 0xB1));
@@ -28,14 +29,14 @@ static int32_t sum_of_codes(__m128i q)
 
 static void quantise_block(const float *x, int8_t *q, float *scale, int32_t *sum)
 {
-    const __m256  a = _mm256_loadu_ps(x), b = _mm256_loadu_ps(x + 8);
+    const __m256 a = _mm256_loadu_ps(x), b = _mm256_loadu_ps(x + 8);
     const __m256i magnitude = _mm256_set1_epi32(0x7FFFFFFF);
-    const float   amax = rg_f32_from_bits(
+    const float amax = rg_f32_from_bits(
         greatest_lane(_mm256_max_epi32(_mm256_and_si256(_mm256_castps_si256(a), magnitude),
-                                         _mm256_and_si256(_mm256_castps_si256(b), magnitude))));
-    const float   inverse = 127.0f / amax;
-    __m256i       words;
-    __m128i       codes;
+                                       _mm256_and_si256(_mm256_castps_si256(b), magnitude))));
+    const float inverse = 127.0f / amax;
+    __m256i words;
+    __m128i codes;
 
     if (!isfinite(amax) || !isfinite(inverse)) {
         *scale = isfinite(amax) ? 0.0f : NAN;
@@ -97,7 +98,7 @@ static void f16_store(uint16_t *dst, const float *src, size_t n)
 static void scale_mul(float *y, const float *x, float r, const float *w, size_t n)
 {
     const __m256 r8 = _mm256_set1_ps(r);
-    size_t       i = 0;
+    size_t i = 0;
 
     for (; i + 8 <= n; i += 8)
         _mm256_storeu_ps(y + i, _mm256_mul_ps(_mm256_mul_ps(_mm256_loadu_ps(x + i), r8),
@@ -122,15 +123,16 @@ static void swiglu(float *y, const float *gate, const float *up, size_t n)
         _mm256_storeu_ps(y + i, swiglu8(_mm256_loadu_ps(gate + i), _mm256_loadu_ps(up + i)));
     if (i < n) {
         const __m256i lanes = rg_first_lanes((uint32_t)(n - i));
-        _mm256_maskstore_ps(y + i, lanes, swiglu8(_mm256_maskload_ps(gate + i, lanes),
-                                                  _mm256_maskload_ps(up + i, lanes)));
+        _mm256_maskstore_ps(
+            y + i, lanes,
+            swiglu8(_mm256_maskload_ps(gate + i, lanes), _mm256_maskload_ps(up + i, lanes)));
     }
 }
 
 static void exps(float *p, size_t n, float shift)
 {
     const __m256 s = _mm256_set1_ps(shift);
-    size_t       i = 0;
+    size_t i = 0;
 
     for (; i + 8 <= n; i += 8)
         _mm256_storeu_ps(p + i, rg_expf8(_mm256_sub_ps(_mm256_loadu_ps(p + i), s)));

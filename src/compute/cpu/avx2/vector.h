@@ -69,8 +69,8 @@ RG_INLINE __m256 rg_power_of_two8(__m256i n)
 RG_INLINE __m256 rg_expf8(__m256 x)
 {
     const __m256 round = _mm256_set1_ps(RG_EXPF_ROUND), one = _mm256_set1_ps(1.0f);
-    __m256       n, r, p;
-    __m256i      whole, half;
+    __m256 n, r, p;
+    __m256i whole, half;
 
     x = _mm256_min_ps(_mm256_set1_ps(RG_EXPF_MAX), x);
     x = _mm256_max_ps(_mm256_set1_ps(RG_EXPF_MIN), x);
@@ -116,8 +116,8 @@ struct rg_unpack {
 RG_INLINE void rg_unpack_init(struct rg_unpack *u, uint32_t bits)
 {
     const uint32_t base[2] = {0, bits == 5 ? 4 : bits == 6 ? 8 : 0};
-    uint8_t        shuffle[32];
-    uint16_t       multiply[16];
+    uint8_t shuffle[32];
+    uint16_t multiply[16];
 
     for (uint32_t part = 0; part < 4; part++) {
         for (uint32_t i = 0; i < 32; i++) {
@@ -171,8 +171,7 @@ RG_INLINE __m256i rg_unpack_32(const struct rg_unpack *u, const uint8_t *p, uint
         return rg_load256(p);
     if (bits == 4) { /* byte i holds codes 2i and 2i + 1 */
         const __m256i v = _mm256_cvtepu8_epi16(rg_load128(p));
-        return _mm256_and_si256(_mm256_or_si256(v, _mm256_slli_epi16(v, 4)),
-                                _mm256_set1_epi8(15));
+        return _mm256_and_si256(_mm256_or_si256(v, _mm256_slli_epi16(v, 4)), _mm256_set1_epi8(15));
     }
     rg_unpack_load(raw, p, bits);
     first = rg_unpack_codes(u, _mm256_castsi128_si256(raw[0]), 0, bits);

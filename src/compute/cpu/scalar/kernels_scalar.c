@@ -13,7 +13,7 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "checkpoints are littl
 static void quantise_block(const float *x, int8_t *q, float *scale, int32_t *sum)
 {
     uint32_t amax_bits = 0; /* of floats >= 0 the bits order as the values do, a NaN above all */
-    float    amax, inverse;
+    float amax, inverse;
 
     for (int i = 0; i < RG_Q8_BLOCK; i++) {
         const uint32_t magnitude = rg_f32_bits(x[i]) & 0x7FFFFFFFu;
@@ -78,11 +78,11 @@ static int32_t dot_block_plain(const uint8_t *codes, const int8_t *q)
 static int32_t dot_block_split(const uint8_t *codes, const int8_t *q, uint32_t c)
 {
     const int8_t *even = q + c / 32 * 32 + c % 32 / 2;
-    int32_t       total = 0;
+    int32_t total = 0;
 
     for (int i = 0; i < RG_Q8_BLOCK / 2; i++)
-        total += codes[c + 2u * (uint32_t)i] * even[i] +
-                 codes[c + 2u * (uint32_t)i + 1] * even[16 + i];
+        total +=
+            codes[c + 2u * (uint32_t)i] * even[i] + codes[c + 2u * (uint32_t)i + 1] * even[16 + i];
     return total;
 }
 
@@ -90,13 +90,13 @@ static float product_row(const struct rg_affine_job *job, const uint8_t *codes, 
                          uint32_t token)
 {
     const struct rg_matrix *m = job->m;
-    const struct rg_qx     *x = job->x;
-    const int8_t           *q = (const int8_t *)(x->q + token * x->q_stride);
-    const float            *scale_x = x->scale + token * x->scale_stride;
-    const float            *s = x->gsum + token * x->gsum_stride;
-    const uint8_t          *scales = m->scales + row * rg_matrix_scale_bytes(m);
-    const uint8_t          *biases = m->biases + row * rg_matrix_scale_bytes(m);
-    float                   acc = 0.0f, accb = 0.0f;
+    const struct rg_qx *x = job->x;
+    const int8_t *q = (const int8_t *)(x->q + token * x->q_stride);
+    const float *scale_x = x->scale + token * x->scale_stride;
+    const float *s = x->gsum + token * x->gsum_stride;
+    const uint8_t *scales = m->scales + row * rg_matrix_scale_bytes(m);
+    const uint8_t *biases = m->biases + row * rg_matrix_scale_bytes(m);
+    float acc = 0.0f, accb = 0.0f;
 
     for (uint32_t g = 0; g < m->cols / m->group_size; g++) {
         const float scale_w = rg_load_float(scales, m->dtype, g);
@@ -146,7 +146,7 @@ void rg_dequantise_scalar(const struct rg_matrix *m, uint32_t row, float *dst)
     for (uint32_t c = 0; c < m->cols; c += 8, p += m->bits) {
         const float scale = rg_load_float(scales, m->dtype, c / m->group_size);
         const float bias = rg_load_float(biases, m->dtype, c / m->group_size);
-        uint64_t    stream = 0;
+        uint64_t stream = 0;
 
         memcpy(&stream, p, m->bits);
         for (uint32_t i = 0; i < 8; i++, stream >>= m->bits)
@@ -177,7 +177,7 @@ static void mix(const struct rg_mix_job *job)
         float *y = job->y + i * job->y_stride;
 
         for (uint32_t j = job->begin[i]; j < job->end[i]; j++) {
-            const float  p = job->p[i * job->p_stride + j];
+            const float p = job->p[i * job->p_stride + j];
             const float *v = job->v + j * job->v_stride;
 
             for (uint32_t c = 0; c < job->cols; c++)

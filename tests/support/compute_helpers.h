@@ -63,7 +63,7 @@ static inline float *random_floats(size_t n)
 
 struct test_weight {
     struct rg_weight_desc desc;
-    uint8_t              *blocks[3]; /* what to free */
+    uint8_t *blocks[3]; /* what to free */
 };
 
 static inline uint8_t *odd_block(struct test_weight *t, int i, size_t bytes)
@@ -92,12 +92,17 @@ static inline size_t dtype_bytes(enum rg_dtype dtype)
 static inline struct test_weight affine_weight(uint32_t lead, uint32_t rows, uint32_t cols,
                                                uint32_t bits, uint32_t group, enum rg_dtype dtype)
 {
-    const size_t       codes = (size_t)lead * rows * cols * bits / 8;
-    const size_t       groups = (size_t)lead * rows * (cols / group);
-    const int          extreme = random_below(8) == 0;
-    struct test_weight t = {.desc = {.kind = RG_WEIGHT_AFFINE, .lead = lead, .rows = rows,
-                                     .cols = cols, .bits = bits, .group_size = group,
-                                     .dtype = dtype, .name = "test.affine"}};
+    const size_t codes = (size_t)lead * rows * cols * bits / 8;
+    const size_t groups = (size_t)lead * rows * (cols / group);
+    const int extreme = random_below(8) == 0;
+    struct test_weight t = {.desc = {.kind = RG_WEIGHT_AFFINE,
+                                     .lead = lead,
+                                     .rows = rows,
+                                     .cols = cols,
+                                     .bits = bits,
+                                     .group_size = group,
+                                     .dtype = dtype,
+                                     .name = "test.affine"}};
     uint8_t *data = odd_block(&t, 0, codes);
     uint8_t *scales = odd_block(&t, 1, groups * dtype_bytes(dtype));
     uint8_t *biases = odd_block(&t, 2, groups * dtype_bytes(dtype));
@@ -118,9 +123,13 @@ static inline struct test_weight affine_weight(uint32_t lead, uint32_t rows, uin
 static inline struct test_weight float_weight(uint32_t lead, uint32_t rows, uint32_t cols,
                                               enum rg_dtype dtype)
 {
-    const size_t       n = (size_t)lead * rows * cols;
-    struct test_weight t = {.desc = {.kind = RG_WEIGHT_FLOAT, .lead = lead, .rows = rows,
-                                     .cols = cols, .dtype = dtype, .name = "test.float"}};
+    const size_t n = (size_t)lead * rows * cols;
+    struct test_weight t = {.desc = {.kind = RG_WEIGHT_FLOAT,
+                                     .lead = lead,
+                                     .rows = rows,
+                                     .cols = cols,
+                                     .dtype = dtype,
+                                     .name = "test.float"}};
     uint8_t *data = odd_block(&t, 0, n * dtype_bytes(dtype));
 
     for (size_t i = 0; i < n; i++)
@@ -140,7 +149,7 @@ static inline void free_weight(struct test_weight *t)
 static inline uint32_t code_at(const struct rg_weight_desc *d, size_t row, uint32_t col)
 {
     const uint8_t *p = d->data + row * ((size_t)d->cols * d->bits / 8);
-    uint32_t       code = 0;
+    uint32_t code = 0;
 
     for (uint32_t b = 0; b < d->bits; b++) {
         const size_t bit = (size_t)col * d->bits + b;
@@ -152,7 +161,7 @@ static inline uint32_t code_at(const struct rg_weight_desc *d, size_t row, uint3
 static inline float float_at(const uint8_t *p, enum rg_dtype dtype, size_t i)
 {
     uint16_t half;
-    float    f;
+    float f;
 
     if (dtype == RG_DTYPE_F32) {
         memcpy(&f, p + 4 * i, 4);
@@ -176,9 +185,9 @@ static inline double weight_at(const struct rg_weight_desc *d, size_t row, uint3
 static inline struct rg_backend *open_backend(enum rg_cpu_kernels kernels, uint32_t threads,
                                               enum rg_activations activations)
 {
-    const struct rg_backend_options options = {.threads = threads, .kernels = kernels,
-                                               .activations = activations};
-    struct rg_backend              *b = NULL;
+    const struct rg_backend_options options = {
+        .threads = threads, .kernels = kernels, .activations = activations};
+    struct rg_backend *b = NULL;
 
     assert_int_equal(rg_backend_open(&b, &options, NULL), RG_OK);
     return b;
@@ -203,9 +212,9 @@ static inline enum rg_cpu_kernels best_kernels(void)
 /* A step of n rows of one sequence from position 0; its blocks are 0, 1, 2, ... */
 struct test_step {
     struct rg_seq_rows seq;
-    struct rg_batch    batch;
-    uint32_t           blocks[64];
-    struct rg_step    *s;
+    struct rg_batch batch;
+    uint32_t blocks[64];
+    struct rg_step *s;
 };
 
 static inline void begin_step(struct test_step *t, struct rg_backend *b, uint32_t position,
