@@ -113,6 +113,9 @@ RG_CHECKED enum rg_code rg_jtext_strip(struct rg_jwork *w, const struct rg_jstr 
 RG_CHECKED enum rg_code rg_jtext_replace(struct rg_jwork *w, const struct rg_jstr *s,
                                          const struct rg_jstr *from, const struct rg_jstr *to,
                                          int64_t count, struct rg_jvalue *out);
+/* a + b where one is markup: the other is HTML-escaped. */
+RG_CHECKED enum rg_code rg_jtext_add_markup(struct rg_jwork *w, const struct rg_jstr *a,
+                                            const struct rg_jstr *b, struct rg_jvalue *out);
 /* printf-style formatting of `values` (a tuple, a mapping or one value). */
 RG_CHECKED enum rg_code rg_jtext_percent(struct rg_jwork *w, const struct rg_jstr *format,
                                          struct rg_jvalue values, struct rg_jvalue *out);

@@ -48,6 +48,14 @@ RG_JFILTER(string)
     return rg_jv_string(&r->w, in, out);
 }
 
+/* Output is never escaped, but Python's Markup escapes what is added to it. */
+RG_JFILTER(safe)
+{
+    (void)args;
+    RG_TRY(rg_jv_string(&r->w, in, &in));
+    return rg_jstr_markup(&r->w, in.as.string, out);
+}
+
 RG_JFILTER(trim)
 {
     const struct rg_jstr *chars = NULL;
@@ -380,7 +388,7 @@ static const struct rg_jfilter filters[] = {
     {"replace", replace, "old new count", 2},
     {"reverse", rg_jfilter_reverse, "", 0},
     {"round", round_filter, "precision method", 0},
-    {"safe", string, "", 0},
+    {"safe", safe, "", 0},
     {"select", rg_jfilter_select, "*", 0},
     {"selectattr", rg_jfilter_selectattr, "*", 0},
     {"sort", rg_jfilter_sort, "reverse case_sensitive attribute", 0},

@@ -161,6 +161,14 @@ static struct rg_jvalue keyword(const struct rg_jargs *args, const char *name)
     return (struct rg_jvalue){.type = RG_J_ABSENT};
 }
 
+/* What map and select go over: jinja2 takes every false value, none too, as empty. */
+static enum rg_code items_or_none(struct rg_jrun *r, struct rg_jvalue in, struct rg_jlist **out)
+{
+    if (rg_jv_truth(in))
+        return rg_jv_items(&r->w, in, out);
+    return new_list(r, out);
+}
+
 /* The arguments behind the first `skip` ones. */
 static struct rg_jargs rest_of(const struct rg_jargs *args, uint32_t skip)
 {
@@ -206,7 +214,7 @@ enum rg_code rg_jfilter_map(struct rg_jrun *r, struct rg_jvalue in, struct rg_ja
     const struct rg_jfilter *f;
     char                     name[64];
 
-    RG_TRY(rg_jv_items(&r->w, in, &from));
+    RG_TRY(items_or_none(r, in, &from));
     RG_TRY(new_list(r, &l));
     if (args->n == 0) {
         if (keyword(args, "attribute").type == RG_J_ABSENT)
@@ -245,7 +253,7 @@ static enum rg_code choose(struct rg_jrun *r, struct rg_jvalue in, const struct 
         if (!test)
             return rg_jfail(&r->w, RG_E_UNSUPPORTED, "unknown test '%s'", name);
     }
-    RG_TRY(rg_jv_items(&r->w, in, &from));
+    RG_TRY(items_or_none(r, in, &from));
     RG_TRY(new_list(r, &l));
     for (uint32_t i = 0; i < from->n; i++) {
         struct rg_jvalue v = from->items[i];

@@ -211,6 +211,9 @@ enum rg_code rg_jop_binary(struct rg_jrun *r, enum rg_jop op, struct rg_jvalue a
         return int_op(r, op, i, j, out);
     if (as_float(a, &x) && as_float(b, &y))
         return float_op(r, op, x, y, out);
+    if (op == RG_JOP_ADD && a.type == RG_J_STRING && b.type == RG_J_STRING &&
+        (a.as.string->markup || b.as.string->markup))
+        return rg_jtext_add_markup(&r->w, a.as.string, b.as.string, out);
     if (op == RG_JOP_ADD && a.type == RG_J_STRING && b.type == RG_J_STRING)
         return rg_jstr_concat(&r->w, a.as.string, b.as.string, out);
     if (op == RG_JOP_ADD && a.type == b.type && (a.type == RG_J_LIST || a.type == RG_J_TUPLE))

@@ -120,14 +120,13 @@ enum rg_code rg_jtext_add_str(struct rg_jwork *w, struct rg_jtext *t, const stru
     return rg_jtext_add_part(w, t, s, 0, s->len);
 }
 
-static enum rg_code window(struct rg_jwork *w, struct rg_jtext *t, size_t begin, size_t len,
-                           size_t chars, struct rg_jvalue *out)
+static enum rg_code window(struct rg_jwork *w, struct rg_jstr value, struct rg_jvalue *out)
 {
     struct rg_jstr *s = rg_jalloc(w, sizeof *s);
 
     if (!s)
         return rg_jshort(w);
-    *s = (struct rg_jstr){.text = t, .begin = begin, .len = len, .chars = chars};
+    *s = value;
     *out = rg_jv_str(s);
     return RG_OK;
 }
@@ -135,7 +134,10 @@ static enum rg_code window(struct rg_jwork *w, struct rg_jtext *t, size_t begin,
 enum rg_code rg_jtext_value(struct rg_jwork *w, struct rg_jtext *t, struct rg_jvalue *out)
 {
     RG_TRY(rg_jwork_spend(w, t->len));
-    return window(w, t, 0, t->len, count_chars(t->data, t->len), out);
+    return window(w,
+                  (struct rg_jstr){
+                      .text = t, .len = t->len, .chars = count_chars(t->data, t->len)},
+                  out);
 }
 
 static struct rg_jstr *whole(struct rg_jwork *w, bool trusted)
@@ -191,8 +193,15 @@ enum rg_code rg_jstr_cut(struct rg_jwork *w, const struct rg_jstr *s, size_t fro
     const size_t len = to - from;
 
     RG_TRY(rg_jwork_spend(w, len));
-    return window(w, s->text, s->begin + from, len,
-                  s->chars == s->len ? len : count_chars(rg_jstr_data(s) + from, len), out);
+    return window(w,
+                  (struct rg_jstr){.text = s->text,
+                                   .begin = s->begin + from,
+                                   .len = len,
+                                   .chars = s->chars == s->len
+                                                ? len
+                                                : count_chars(rg_jstr_data(s) + from, len),
+                                   .markup = s->markup},
+                  out);
 }
 
 enum rg_code rg_jstr_concat(struct rg_jwork *w, const struct rg_jstr *a, const struct rg_jstr *b,
@@ -214,7 +223,12 @@ enum rg_code rg_jstr_concat(struct rg_jwork *w, const struct rg_jstr *a, const s
         begin = 0;
     }
     RG_TRY(rg_jtext_add_str(w, t, b));
-    return window(w, t, begin, a->len + b->len, a->chars + b->chars, out);
+    return window(w,
+                  (struct rg_jstr){.text = t,
+                                   .begin = begin,
+                                   .len = a->len + b->len,
+                                   .chars = a->chars + b->chars},
+                  out);
 }
 
 bool rg_jstr_trusted_at(const struct rg_jstr *s, size_t at)
@@ -282,4 +296,12 @@ size_t rg_jstr_find_last(const struct rg_jstr *s, const struct rg_jstr *needle, 
         if (at == 0)
             return SIZE_MAX;
     }
+}
+
+enum rg_code rg_jstr_markup(struct rg_jwork *w, const struct rg_jstr *s, struct rg_jvalue *out)
+{
+    struct rg_jstr value = *s;
+
+    value.markup = true;
+    return window(w, value, out);
 }

@@ -165,6 +165,43 @@ enum rg_code rg_jtext_replace(struct rg_jwork *w, const struct rg_jstr *s,
     return rg_jtext_value(w, t, out);
 }
 
+/* ---- markup --------------------------------------------------------------------------------- */
+
+static enum rg_code add_escaped(struct rg_jwork *w, struct rg_jtext *t, const struct rg_jstr *s)
+{
+    static const char        special[] = "&<>'\"";
+    static const char *const escapes[] = {"&amp;", "&lt;", "&gt;", "&#39;", "&#34;"};
+    const char              *p = rg_jstr_data(s);
+    size_t                   from = 0;
+
+    if (s->markup)
+        return rg_jtext_add_str(w, t, s);
+    for (size_t at = 0; at < s->len; at++) {
+        const char *hit = memchr(special, p[at], sizeof special - 1);
+
+        if (!hit)
+            continue;
+        RG_TRY(rg_jtext_add_part(w, t, s, from, at));
+        RG_TRY(rg_jtext_add(w, t, escapes[hit - special], strlen(escapes[hit - special]),
+                            rg_jstr_trusted_at(s, at)));
+        from = at + 1;
+    }
+    return rg_jtext_add_part(w, t, s, from, s->len);
+}
+
+enum rg_code rg_jtext_add_markup(struct rg_jwork *w, const struct rg_jstr *a,
+                                 const struct rg_jstr *b, struct rg_jvalue *out)
+{
+    struct rg_jtext *t = rg_jtext_new(w, a->len + b->len);
+
+    if (!t)
+        return rg_jshort(w);
+    RG_TRY(add_escaped(w, t, a));
+    RG_TRY(add_escaped(w, t, b));
+    RG_TRY(rg_jtext_value(w, t, out));
+    return rg_jstr_markup(w, out->as.string, out);
+}
+
 /* ---- printf-style formatting ---------------------------------------------------------------- */
 
 /* The next value of a tuple, or the one value. */

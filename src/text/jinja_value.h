@@ -123,6 +123,7 @@ struct rg_jstr {
     struct rg_jtext *text;
     size_t           begin, len; /* bytes */
     size_t           chars;      /* code points; == len for ASCII */
+    bool             markup;     /* made by |safe: what is added to it with + is HTML-escaped */
 };
 
 struct rg_jlist {
@@ -214,6 +215,9 @@ RG_CHECKED enum rg_code rg_jstr_cut(struct rg_jwork *w, const struct rg_jstr *s,
                                     size_t to, struct rg_jvalue *out); /* byte offsets */
 RG_CHECKED enum rg_code rg_jstr_concat(struct rg_jwork *w, const struct rg_jstr *a,
                                        const struct rg_jstr *b, struct rg_jvalue *out);
+/* The same string as |safe gives it. */
+RG_CHECKED enum rg_code rg_jstr_markup(struct rg_jwork *w, const struct rg_jstr *s,
+                                       struct rg_jvalue *out);
 bool   rg_jstr_trusted_at(const struct rg_jstr *s, size_t at); /* byte offset < len */
 bool   rg_jstr_equal(const struct rg_jstr *a, const struct rg_jstr *b);
 bool   rg_jstr_is(const struct rg_jstr *s, const char *text);
