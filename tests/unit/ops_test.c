@@ -1,0 +1,672 @@
+/* ops_test.c - the ops of compute.h against naive formulas in double, and their bits against
+ * themselves: any thread count, any kernels, any neighbours. */
+#include "support/compute_helpers.h"
+
+static const enum rg_dtype DTYPES[] = {RG_DTYPE_BF16, RG_DTYPE_F16, RG_DTYPE_F32};
+
+/* Sum of |terms| times this bounds the error of an f32 sum of some hundred terms. */
+static const double F32_NOISE = 2e-6;
+
+static void assert_close(float got, double want, double size)
+{
+    assert_true(fabs((double)got - want) <= F32_NOISE * size + 1e-10);
+}
+
+static struct rg_tensor *input(struct test_step *t, const float *x, uint32_t rows, uint32_t cols)
+{
+    return rg_op_input(t->s, x, rows, cols);
+}
+
+static void embed_gives_the_dequantised_rows(void **state)
+{
+    struct rg_backend *b = open_backend(RG_KERNELS_BEST, 2, RG_ACTIVATIONS_INT8);
+    const int32_t ids[] = {6, 0, 3, 3, 9};
+
+    (void)state;
+    for (int round = 0; round < 9; round++) {
+        struct test_weight t = round < 6 ? affine_weight(1, 10, 96, (uint32_t)"\2\3\4\5\6\10"[round],
+                                                         32, DTYPES[round % 3])
+                                         : float_weight(1, 10, 96, DTYPES[round % 3]);
+        struct rg_weight *w = open_weight(b, &t);
+        struct test_step step;
+        float *y;
+
+        begin_step(&step, b, 0, 5);
+        y = read_out(step.s, rg_op_embed(step.s, w, ids, 5));
+        for (uint32_t i = 0; i < 5; i++)
+            for (uint32_t c = 0; c < 96; c++) {
+                const double want = weight_at(&t.desc, (size_t)ids[i], c);
+                assert_close(y[i * 96 + c], want, fabs(want));
+            }
+        end_step(&step);
+        free(y);
+        rg_weight_close(w);
+        free_weight(&t);
+    }
+    rg_backend_close(b);
+}
+
+static void linear_adds_its_bias(void **state)
+{
+    struct rg_backend *b = open_backend(RG_KERNELS_BEST, 2, RG_ACTIVATIONS_INT8);
+    struct test_weight t = affine_weight(1, 37, 128, 4, 64, RG_DTYPE_BF16);
+    struct test_weight tb = float_weight(1, 1, 37, RG_DTYPE_BF16);
+    struct rg_weight *w = open_weight(b, &t), *bias = open_weight(b, &tb);
+    float *x = random_floats(3 * 128), *with, *without;
+    struct test_step step;
+
+    (void)state;
+    begin_step(&step, b, 0, 3);
+    with = read_out(step.s, rg_op_linear(step.s, w, bias, input(&step, x, 3, 128)));
+    without = read_out(step.s, rg_op_linear(step.s, w, NULL, input(&step, x, 3, 128)));
+    for (uint32_t i = 0; i < 3 * 37; i++) {
+        const float want = without[i] + float_at(tb.desc.data, RG_DTYPE_BF16, i % 37);
+        assert_memory_equal(&with[i], &want, sizeof(want));
+    }
+    end_step(&step);
+    free(x);
+    free(with);
+    free(without);
+    rg_weight_close(w);
+    rg_weight_close(bias);
+    free_weight(&t);
+    free_weight(&tb);
+    rg_backend_close(b);
+}
+
+static void int8_products_are_near_the_exact_ones(void **state)
+{
+    struct rg_backend *b = open_backend(RG_KERNELS_BEST, 1, RG_ACTIVATIONS_INT8);
+
+    (void)state;
+    for (uint32_t bits = 2; bits <= 8; bits += bits == 6 ? 2 : 1) {
+        struct test_weight t = affine_weight(1, 24, 512, bits, 64, RG_DTYPE_F16);
+        struct rg_weight *w = open_weight(b, &t);
+        float x[512], *y;
+        struct test_step step;
+
+        for (int i = 0; i < 512; i++)
+            x[i] = random_float();
+        begin_step(&step, b, 0, 1);
+        y = read_out(step.s, rg_op_linear(step.s, w, NULL, input(&step, x, 1, 512)));
+        for (uint32_t r = 0; r < 24; r++) {
+            double want = 0.0, squares = 0.0;
+
+            for (uint32_t c = 0; c < 512; c++) {
+                want += weight_at(&t.desc, r, c) * (double)x[c];
+                squares += weight_at(&t.desc, r, c) * weight_at(&t.desc, r, c);
+            }
+            /* an activation is off by at most half a step of amax / 127: errors add up randomly */
+            assert_true(fabs((double)y[r] - want) < 5.0 * sqrt(squares) * 0.5 / 127.0);
+        }
+        end_step(&step);
+        free(y);
+        rg_weight_close(w);
+        free_weight(&t);
+    }
+    rg_backend_close(b);
+}
+
+/* y[h][r] = sum over c of W[h][r][c] x[h][c], or transposed; one row of x. */
+static void check_heads(const struct rg_weight_desc *d, uint32_t row0, uint32_t stride,
+                        const float *x, const float *y, bool transposed, uint32_t rows)
+{
+    const uint32_t lead = stride ? d->rows / stride : d->lead;
+
+    for (uint32_t h = 0; h < lead; h++)
+        for (uint32_t o = 0; o < (transposed ? d->cols : rows); o++) {
+            const uint32_t n = transposed ? rows : d->cols;
+            double want = 0.0, size = 0.0;
+
+            for (uint32_t i = 0; i < n; i++) {
+                const size_t row = (size_t)h * (stride ? stride : d->rows) + row0;
+                const double wv = transposed ? weight_at(d, row + i, o) : weight_at(d, row + o, i);
+                want += wv * (double)x[h * n + i];
+                size += fabs(wv * (double)x[h * n + i]);
+            }
+            assert_close(y[h * (transposed ? d->cols : rows) + o], want, size);
+        }
+}
+
+static void heads_and_their_transpose_match_the_formula(void **state)
+{
+    struct rg_backend *b = open_backend(RG_KERNELS_BEST, 2, RG_ACTIVATIONS_F32);
+
+    (void)state;
+    for (int round = 0; round < 6; round++) {
+        struct test_weight t = round % 2 ? affine_weight(3, 13, 64, 6, 32, RG_DTYPE_F16)
+                                         : float_weight(3, 13, 50, RG_DTYPE_BF16);
+        struct rg_weight *w = open_weight(b, &t);
+        const uint32_t cols = t.desc.cols;
+        float *x = random_floats((size_t)2 * 3 * cols), *z = random_floats((size_t)2 * 3 * 13);
+        float *y, *yt;
+        struct test_step step;
+
+        begin_step(&step, b, 0, 2);
+        y = read_out(step.s, rg_op_linear_heads(step.s, w, input(&step, x, 2, 3 * cols)));
+        yt = read_out(step.s, rg_op_linear_heads_t(step.s, w, input(&step, z, 2, 3 * 13)));
+        for (uint32_t n = 0; n < 2; n++) {
+            check_heads(&t.desc, 0, 0, x + n * 3 * cols, y + n * 3 * 13, false, 13);
+            check_heads(&t.desc, 0, 0, z + n * 3 * 13, yt + n * 3 * cols, true, 13);
+        }
+        end_step(&step);
+        free(x);
+        free(z);
+        free(y);
+        free(yt);
+        rg_weight_close(w);
+        free_weight(&t);
+    }
+    rg_backend_close(b);
+}
+
+static void head_rows_are_a_view_of_both_halves(void **state)
+{
+    struct rg_backend *b = open_backend(RG_KERNELS_BEST, 2, RG_ACTIVATIONS_F32);
+    struct test_weight t = affine_weight(1, 4 * 10, 64, 4, 64, RG_DTYPE_BF16);
+    struct rg_weight *w = open_weight(b, &t), *keys, *values;
+    float *zk = random_floats(4 * 6), *xv = random_floats(4 * 64), *yk, *yv;
+    struct test_step step;
+
+    (void)state;
+    assert_int_equal(rg_weight_head_rows(&keys, w, 4, 0, 6, NULL), RG_OK);
+    assert_int_equal(rg_weight_head_rows(&values, w, 4, 6, 4, NULL), RG_OK);
+    assert_int_equal(rg_weight_rows(values), 4);
+    begin_step(&step, b, 0, 1);
+    yk = read_out(step.s, rg_op_linear_heads_t(step.s, keys, input(&step, zk, 1, 4 * 6)));
+    yv = read_out(step.s, rg_op_linear_heads(step.s, values, input(&step, xv, 1, 4 * 64)));
+    check_heads(&t.desc, 0, 10, zk, yk, true, 6);
+    check_heads(&t.desc, 6, 10, xv, yv, false, 4);
+    end_step(&step);
+    free(zk);
+    free(xv);
+    free(yk);
+    free(yv);
+    rg_weight_close(keys);
+    rg_weight_close(values);
+    rg_weight_close(w);
+    free_weight(&t);
+    rg_backend_close(b);
+}
+
+static void rms_norm_runs_over_heads_too(void **state)
+{
+    struct rg_backend *b = open_backend(RG_KERNELS_BEST, 2, RG_ACTIVATIONS_INT8);
+    struct test_weight t = float_weight(1, 1, 20, RG_DTYPE_F16);
+    struct rg_weight *w = open_weight(b, &t);
+    float *x = random_floats(4 * 60), *y;
+    struct test_step step;
+
+    (void)state;
+    begin_step(&step, b, 0, 4);
+    y = read_out(step.s, rg_op_rms_norm(step.s, input(&step, x, 4, 60), w, 1e-5f));
+    for (uint32_t run = 0; run < 12; run++) {
+        double mean = 0.0;
+
+        for (uint32_t c = 0; c < 20; c++)
+            mean += (double)x[run * 20 + c] * (double)x[run * 20 + c] / 20.0;
+        for (uint32_t c = 0; c < 20; c++) {
+            const double want = (double)x[run * 20 + c] / sqrt(mean + 1e-5) *
+                                (double)float_at(t.desc.data, RG_DTYPE_F16, c);
+            assert_close(y[run * 20 + c], want, fabs(want));
+        }
+    }
+    end_step(&step);
+    free(x);
+    free(y);
+    rg_weight_close(w);
+    free_weight(&t);
+    rg_backend_close(b);
+}
+
+static void selections_and_sums_move_the_right_numbers(void **state)
+{
+    struct rg_backend *b = open_backend(RG_KERNELS_BEST, 1, RG_ACTIVATIONS_INT8);
+    float x[3 * 12], *cols, *rows, *sum, *gated;
+    const uint32_t picked[] = {2, 0};
+    struct rg_tensor *t;
+    struct test_step step;
+
+    (void)state;
+    for (int i = 0; i < 36; i++)
+        x[i] = (float)i - 10.0f;
+    begin_step(&step, b, 0, 3);
+    t = input(&step, x, 3, 12);
+    cols = read_out(step.s, rg_op_head_cols(step.s, t, 3, 1, 3));
+    rows = read_out(step.s, rg_op_rows(step.s, t, picked, 2));
+    sum = read_out(step.s, rg_op_add(step.s, t, t));
+    gated = read_out(step.s, rg_op_swiglu(step.s, t, t));
+    for (uint32_t r = 0; r < 3; r++)
+        for (uint32_t h = 0; h < 3; h++)
+            for (uint32_t c = 0; c < 2; c++)
+                assert_true(fabsf(cols[r * 6 + h * 2 + c] - x[r * 12 + h * 4 + 1 + c]) < 1e-9f);
+    assert_memory_equal(rows, x + 24, 12 * 4);
+    assert_memory_equal(rows + 12, x, 12 * 4);
+    for (int i = 0; i < 36; i++) {
+        const double g = (double)x[i];
+        assert_true(fabs((double)sum[i] - 2 * g) < 1e-9);
+        assert_close(gated[i], g / (1.0 + exp(-g)) * g, fabs(g * g));
+    }
+    end_step(&step);
+    free(cols);
+    free(rows);
+    free(sum);
+    free(gated);
+    rg_backend_close(b);
+}
+
+static void keep_carries_one_tensor_over(void **state)
+{
+    struct rg_backend *b = open_backend(RG_KERNELS_BEST, 1, RG_ACTIVATIONS_INT8);
+    float *x = random_floats(7 * 33), *y;
+    int64_t warm = 0;
+
+    (void)state;
+    for (int round = 0; round < 6; round++) {
+        struct test_step step;
+        struct rg_tensor *t;
+
+        begin_step(&step, b, 0, 7);
+        t = input(&step, x, 7, 33);
+        for (int layer = 0; layer < 50; layer++) {
+            rg_op_add(step.s, t, t); /* left behind */
+            t = rg_op_keep(step.s, t);
+        }
+        y = read_out(step.s, t);
+        assert_memory_equal(x, y, 7 * 33 * 4);
+        end_step(&step);
+        free(y);
+        if (round == 1)
+            warm = rg_mem_count();
+    }
+    assert_true(rg_mem_count() == warm); /* later steps allocate nothing */
+    free(x);
+    rg_backend_close(b);
+}
+
+static void a_value_that_is_not_finite_is_refused(void **state)
+{
+    struct rg_backend *b = open_backend(RG_KERNELS_BEST, 1, RG_ACTIVATIONS_INT8);
+    const float bad[] = {NAN, INFINITY, -INFINITY};
+    struct test_weight t = affine_weight(1, 16, 64, 4, 64, RG_DTYPE_BF16);
+    struct rg_weight *w = open_weight(b, &t);
+
+    (void)state;
+    for (int i = 0; i < 3; i++) {
+        float x[64] = {1.0f}, y[64];
+        struct rg_err err;
+        struct rg_tensor *in;
+        struct test_step step;
+
+        x[40] = bad[i];
+        begin_step(&step, b, 0, 1);
+        in = input(&step, x, 1, 64);
+        assert_int_equal(rg_tensor_read(step.s, in, y, &err), RG_E_INTERNAL);
+        /* a product of it is not finite either */
+        assert_int_equal(rg_tensor_read(step.s, rg_op_linear(step.s, w, NULL, in), y, &err),
+                         RG_E_INTERNAL);
+        end_step(&step);
+    }
+    rg_weight_close(w);
+    free_weight(&t);
+    rg_backend_close(b);
+}
+
+static void a_step_without_memory_says_so(void **state)
+{
+    struct rg_backend *b = open_backend(RG_KERNELS_BEST, 1, RG_ACTIVATIONS_INT8);
+    struct test_weight t = affine_weight(1, 4096, 512, 4, 64, RG_DTYPE_BF16);
+    struct rg_weight *w = open_weight(b, &t);
+    float *x = random_floats((size_t)64 * 512), *y = malloc((size_t)64 * 4096 * 4);
+    int failures = 0;
+
+    (void)state;
+    for (int n = 1; n < 40; n++) {
+        struct rg_seq_rows seq = {.n_rows = 64};
+        struct rg_batch batch = {.seqs = &seq, .n_seqs = 1, .n_rows = 64};
+        struct rg_backend_options options = {.threads = 1};
+        struct rg_backend *fresh = NULL;
+        struct rg_step *s = NULL;
+        struct rg_tensor *out;
+        enum rg_code code;
+
+        assert_int_equal(rg_backend_open(&fresh, &options, NULL), RG_OK);
+        rg_mem_fail_at(n);
+        code = rg_step_begin(&s, fresh, &batch, NULL);
+        if (code == RG_OK) {
+            out = rg_op_linear(s, w, NULL, rg_op_input(s, x, 64, 512));
+            code = rg_tensor_read(s, rg_op_add(s, out, out), y, NULL);
+            assert_int_equal(rg_step_end(s, NULL), code);
+        }
+        rg_mem_fail_at(0);
+        assert_true(code == RG_OK || code == RG_E_NOMEM);
+        failures += code != RG_OK;
+        rg_backend_close(fresh);
+    }
+    assert_true(failures > 0);
+    free(x);
+    free(y);
+    rg_weight_close(w);
+    free_weight(&t);
+    rg_backend_close(b);
+}
+
+static void odd_formats_are_refused_by_name(void **state)
+{
+    struct rg_backend *b = open_backend(RG_KERNELS_SCALAR, 1, RG_ACTIVATIONS_INT8);
+    struct test_weight t = affine_weight(1, 8, 128, 4, 64, RG_DTYPE_BF16);
+    struct rg_weight *w;
+    struct rg_err err;
+
+    (void)state;
+    t.desc.bits = 7;
+    assert_int_equal(rg_weight_open(&w, b, &t.desc, &err), RG_E_UNSUPPORTED);
+    assert_non_null(strstr(err.message, "test.affine"));
+    t.desc.bits = 4;
+    t.desc.group_size = 16;
+    assert_int_equal(rg_weight_open(&w, b, &t.desc, &err), RG_E_UNSUPPORTED);
+    t.desc.group_size = 64;
+    t.desc.cols = 96;
+    assert_int_equal(rg_weight_open(&w, b, &t.desc, &err), RG_E_BAD_DATA);
+    t.desc.cols = 128;
+    t.desc.dtype = RG_DTYPE_U8;
+    assert_int_equal(rg_weight_open(&w, b, &t.desc, &err), RG_E_UNSUPPORTED);
+    t.desc.kind = RG_WEIGHT_MXFP4;
+    assert_int_equal(rg_weight_open(&w, b, &t.desc, &err), RG_E_UNSUPPORTED);
+    free_weight(&t);
+    rg_backend_close(b);
+}
+
+/* ---- experts ----------------------------------------------------------------------------------- */
+
+enum { EXPERTS = 6, HIDDEN = 64, INNER = 96 };
+
+struct experts {
+    struct test_weight gate, up, down;
+};
+
+static struct experts make_experts(uint32_t bits, bool floats)
+{
+    struct experts e;
+
+    if (floats) {
+        e.gate = float_weight(EXPERTS, INNER, HIDDEN, RG_DTYPE_BF16);
+        e.up = float_weight(EXPERTS, INNER, HIDDEN, RG_DTYPE_F32);
+        e.down = float_weight(EXPERTS, HIDDEN, INNER, RG_DTYPE_F16);
+    } else {
+        e.gate = affine_weight(EXPERTS, INNER, HIDDEN, bits, 32, RG_DTYPE_BF16);
+        e.up = affine_weight(EXPERTS, INNER, HIDDEN, bits, 64, RG_DTYPE_BF16);
+        e.down = affine_weight(EXPERTS, HIDDEN, INNER, bits, 32, RG_DTYPE_BF16);
+    }
+    return e;
+}
+
+static void free_experts(struct experts *e)
+{
+    free_weight(&e->gate);
+    free_weight(&e->up);
+    free_weight(&e->down);
+}
+
+static const struct rg_router_options TOP_2 = {.score = RG_ROUTER_SOFTMAX, .top_k = 2,
+                                               .normalise = true, .scale = 1.5f, .n_group = 1,
+                                               .topk_group = 1};
+
+/* The experts' answer to n rows with these router logits. */
+static float *run_experts(struct rg_backend *b, const struct experts *e, const float *x,
+                          const float *logits, uint32_t n)
+{
+    struct rg_weight *gate = open_weight(b, &e->gate), *up = open_weight(b, &e->up);
+    struct rg_weight *down = open_weight(b, &e->down);
+    struct rg_tensor *in, *routing;
+    struct test_step step;
+    float *y;
+
+    begin_step(&step, b, 0, n);
+    in = input(&step, x, n, HIDDEN);
+    routing = rg_op_route(step.s, input(&step, logits, n, EXPERTS), &TOP_2);
+    y = read_out(step.s, rg_op_experts(step.s, in, routing, gate, up, down));
+    end_step(&step);
+    rg_weight_close(gate);
+    rg_weight_close(up);
+    rg_weight_close(down);
+    return y;
+}
+
+/* out = W[expert] x in double */
+static void expert_product(double *out, const struct rg_weight_desc *d, uint32_t expert,
+                           const double *x)
+{
+    for (uint32_t r = 0; r < d->rows; r++) {
+        out[r] = 0.0;
+        for (uint32_t c = 0; c < d->cols; c++)
+            out[r] += weight_at(d, (size_t)expert * d->rows + r, c) * x[c];
+    }
+}
+
+static void naive_experts(double *y, const struct experts *e, const float *x, const float *logits)
+{
+    double in[HIDDEN], g[INNER], u[INNER], out[HIDDEN], p[EXPERTS];
+    uint32_t first = 0, second;
+
+    for (int c = 0; c < HIDDEN; c++) {
+        in[c] = (double)x[c];
+        y[c] = 0.0;
+    }
+    for (uint32_t i = 0; i < EXPERTS; i++) {
+        p[i] = exp((double)logits[i]);
+        first = p[i] > p[first] ? i : first;
+    }
+    second = first == 0 ? 1 : 0;
+    for (uint32_t i = 0; i < EXPERTS; i++)
+        second = i != first && p[i] > p[second] ? i : second;
+    for (int k = 0; k < 2; k++) {
+        const uint32_t expert = k == 0 ? first : second;
+        const double weight = p[expert] / (p[first] + p[second]) * 1.5;
+
+        expert_product(g, &e->gate.desc, expert, in);
+        expert_product(u, &e->up.desc, expert, in);
+        for (int i = 0; i < INNER; i++)
+            g[i] = g[i] / (1.0 + exp(-g[i])) * u[i];
+        expert_product(out, &e->down.desc, expert, g);
+        for (int c = 0; c < HIDDEN; c++)
+            y[c] += weight * out[c];
+    }
+}
+
+static void experts_match_the_formula(void **state)
+{
+    struct rg_backend *b = open_backend(RG_KERNELS_BEST, 2, RG_ACTIVATIONS_F32);
+
+    (void)state;
+    for (int round = 0; round < 4; round++) {
+        struct experts e = make_experts(4, round % 2);
+        const uint32_t n = round < 2 ? 3 : 40;
+        float *x = random_floats((size_t)n * HIDDEN), *logits = random_floats((size_t)n * EXPERTS);
+        float *y;
+
+        for (size_t i = 0; i < (size_t)n * HIDDEN; i++)
+            x[i] = fmodf(x[i], 1.0f);
+        for (size_t i = 0; i < (size_t)n * EXPERTS; i++)
+            logits[i] = random_float() * 3.0f;
+        y = run_experts(b, &e, x, logits, n);
+        for (uint32_t r = 0; r < n; r++) {
+            double want[HIDDEN], largest = 0.0;
+
+            naive_experts(want, &e, x + r * HIDDEN, logits + r * EXPERTS);
+            for (int c = 0; c < HIDDEN; c++)
+                largest = fmax(largest, fabs(want[c]));
+            for (uint32_t c = 0; c < HIDDEN; c++)
+                assert_true(fabs((double)y[r * HIDDEN + c] - want[c]) <= 2e-5 * largest);
+        }
+        free(x);
+        free(logits);
+        free(y);
+        free_experts(&e);
+    }
+    rg_backend_close(b);
+}
+
+static void experts_stored_one_by_one_give_the_same_bits(void **state)
+{
+    struct rg_backend *b = open_backend(RG_KERNELS_BEST, 2, RG_ACTIVATIONS_INT8);
+    struct experts e = make_experts(4, false);
+    struct test_weight *w[] = {&e.gate, &e.up, &e.down};
+    const uint8_t *data[3][EXPERTS], *scales[3][EXPERTS], *biases[3][EXPERTS];
+    float *x = random_floats(11 * HIDDEN), *logits = random_floats(11 * EXPERTS);
+    float *stacked = run_experts(b, &e, x, logits, 11), *single;
+
+    (void)state;
+    for (int i = 0; i < 3; i++) {
+        struct rg_weight_desc *d = &w[i]->desc;
+        const size_t codes = (size_t)d->rows * d->cols * d->bits / 8;
+        const size_t floats = (size_t)d->rows * (d->cols / d->group_size) * 2;
+
+        for (int k = 0; k < EXPERTS; k++) {
+            data[i][k] = d->data + (size_t)k * codes;
+            scales[i][k] = d->scales + (size_t)k * floats;
+            biases[i][k] = d->biases + (size_t)k * floats;
+        }
+        d->data_of = data[i];
+        d->scales_of = scales[i];
+        d->biases_of = biases[i];
+        d->data = d->scales = d->biases = NULL;
+    }
+    single = run_experts(b, &e, x, logits, 11);
+    assert_memory_equal(stacked, single, 11 * HIDDEN * 4);
+    free(x);
+    free(logits);
+    free(stacked);
+    free(single);
+    free_experts(&e);
+    rg_backend_close(b);
+}
+
+static void a_row_of_experts_does_not_see_its_neighbours(void **state)
+{
+    struct rg_backend *b[3] = {open_backend(RG_KERNELS_SCALAR, 1, RG_ACTIVATIONS_INT8),
+                               open_backend(RG_KERNELS_BEST, 1, RG_ACTIVATIONS_INT8),
+                               open_backend(RG_KERNELS_BEST, 5, RG_ACTIVATIONS_INT8)};
+
+    (void)state;
+    for (uint32_t bits = 2; bits <= 8; bits += bits == 6 ? 2 : 1) {
+        struct experts e = make_experts(bits, false);
+        const uint32_t n = 70;
+        float *x = random_floats((size_t)n * HIDDEN), *logits = random_floats((size_t)n * EXPERTS);
+        float *all = run_experts(b[0], &e, x, logits, n);
+
+        for (int i = 1; i < 3; i++) {
+            float *same = run_experts(b[i], &e, x, logits, n);
+            assert_memory_equal(all, same, (size_t)n * HIDDEN * 4);
+            free(same);
+        }
+        for (uint32_t r = 0; r < n; r += 9) {
+            float *alone = run_experts(b[1], &e, x + r * HIDDEN, logits + r * EXPERTS, 1);
+            assert_memory_equal(all + r * HIDDEN, alone, HIDDEN * 4);
+            free(alone);
+        }
+        free(x);
+        free(logits);
+        free(all);
+        free_experts(&e);
+    }
+    for (int i = 0; i < 3; i++)
+        rg_backend_close(b[i]);
+}
+
+/* ---- bits --------------------------------------------------------------------------------------- */
+
+/* Norm, head product, plain product, swiglu, sum: a small layer of n rows. */
+static float *small_layer(struct rg_backend *b, const struct test_weight *w, const float *x,
+                          uint32_t n)
+{
+    struct rg_weight *heads = open_weight(b, &w[0]), *norm = open_weight(b, &w[1]);
+    struct rg_weight *full = open_weight(b, &w[2]);
+    struct rg_tensor *t, *u;
+    struct test_step step;
+    float *y;
+
+    begin_step(&step, b, 0, n);
+    t = rg_op_rms_norm(step.s, input(&step, x, n, 3 * 96), norm, 1e-6f);
+    u = rg_op_linear_heads(step.s, heads, t);
+    t = rg_op_add(step.s, rg_op_linear(step.s, full, NULL, t), u);
+    y = read_out(step.s, rg_op_swiglu(step.s, t, u));
+    end_step(&step);
+    rg_weight_close(heads);
+    rg_weight_close(norm);
+    rg_weight_close(full);
+    return y;
+}
+
+static void bits_do_not_depend_on_threads_kernels_or_neighbours(void **state)
+{
+    static const uint32_t threads[] = {1, 2, 5};
+
+    (void)state;
+    for (int round = 0; round < 12; round++) {
+        const uint32_t bits = (uint32_t)"\2\3\4\5\6\10"[round % 6], n = 33;
+        struct test_weight w[3] = {
+            affine_weight(3, 21, 96, bits, 32, DTYPES[round % 3]),
+            float_weight(1, 1, 96, RG_DTYPE_BF16),
+            round < 6 ? affine_weight(1, 63, 288, bits, 32, RG_DTYPE_F16)
+                      : float_weight(1, 63, 288, DTYPES[round % 3]),
+        };
+        const enum rg_activations a = round % 2 ? RG_ACTIVATIONS_F32 : RG_ACTIVATIONS_INT8;
+        struct rg_backend *scalar = open_backend(RG_KERNELS_SCALAR, 1, a);
+        float *x = random_floats(33 * 288), *want = small_layer(scalar, w, x, n);
+
+        for (int i = 0; i < 3; i++) {
+            struct rg_backend *b = open_backend(best_kernels(), threads[i], a);
+
+            for (uint32_t rows = 1; rows <= n; rows = rows * 3 + 1) {
+                float *y = small_layer(b, w, x + (n - rows) * 288, rows);
+                assert_memory_equal(y, want + (n - rows) * 63, rows * 63 * 4);
+                free(y);
+            }
+            rg_backend_close(b);
+        }
+        free(x);
+        free(want);
+        for (int i = 0; i < 3; i++)
+            free_weight(&w[i]);
+        rg_backend_close(scalar);
+    }
+}
+
+static int64_t live_before;
+
+static int remember_memory(void **state)
+{
+    (void)state;
+    live_before = rg_mem_live();
+    return 0;
+}
+
+static int nothing_was_leaked(void **state)
+{
+    (void)state;
+    return rg_mem_live() == live_before ? 0 : 1;
+}
+
+int main(void)
+{
+#define TEST(f) cmocka_unit_test_setup_teardown(f, remember_memory, nothing_was_leaked)
+    const struct CMUnitTest tests[] = {
+        TEST(embed_gives_the_dequantised_rows),
+        TEST(linear_adds_its_bias),
+        TEST(int8_products_are_near_the_exact_ones),
+        TEST(heads_and_their_transpose_match_the_formula),
+        TEST(head_rows_are_a_view_of_both_halves),
+        TEST(rms_norm_runs_over_heads_too),
+        TEST(selections_and_sums_move_the_right_numbers),
+        TEST(keep_carries_one_tensor_over),
+        TEST(a_value_that_is_not_finite_is_refused),
+        TEST(a_step_without_memory_says_so),
+        TEST(odd_formats_are_refused_by_name),
+        TEST(experts_match_the_formula),
+        TEST(experts_stored_one_by_one_give_the_same_bits),
+        TEST(a_row_of_experts_does_not_see_its_neighbours),
+        TEST(bits_do_not_depend_on_threads_kernels_or_neighbours),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
