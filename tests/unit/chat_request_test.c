@@ -21,7 +21,8 @@ static bool make(const char *more)
 {
     char body[65536];
     int  n = snprintf(body, sizeof body,
-                      "{\"model\":\"fake-model\",\"messages\":[{\"role\":\"user\",\"content\":\"Hi\"}]%s%s}",
+                      "{\"model\":\"fake-model\",\"messages\":"
+                      "[{\"role\":\"user\",\"content\":\"Hi\"}]%s%s}",
                       *more ? "," : "", more);
 
     assert_true(n > 0 && (size_t)n < sizeof body);
@@ -309,7 +310,8 @@ static void template_fields_need_a_template_that_looks_at_them(void **state)
 static void accepts_only_what_cannot_change_the_text(void **state)
 {
     (void)state;
-    expect_ok("\"user\":\"me\",\"metadata\":{\"a\":\"b\"},\"store\":false,\"service_tier\":\"auto\","
+    expect_ok("\"user\":\"me\",\"metadata\":{\"a\":\"b\"},\"store\":false,"
+              "\"service_tier\":\"auto\","
               "\"prompt_cache_key\":\"k\",\"safety_identifier\":\"s\",\"parallel_tool_calls\":true,"
               "\"verbosity\":\"medium\",\"modalities\":[\"text\"],\"tools\":[],\"functions\":[],"
               "\"tool_choice\":\"none\",\"response_format\":{\"type\":\"text\"},\"audio\":null,"
@@ -322,7 +324,8 @@ static void accepts_only_what_cannot_change_the_text(void **state)
     refuses("\"functions\":[{}]", RG_API_UNSUPPORTED, "functions");
     refuses("\"tool_choice\":\"required\"", RG_API_UNSUPPORTED, "tool_choice");
     refuses("\"tool_choice\":{}", RG_API_UNSUPPORTED, "tool_choice");
-    refuses("\"response_format\":{\"type\":\"json_object\"}", RG_API_UNSUPPORTED, "response_format");
+    refuses("\"response_format\":{\"type\":\"json_object\"}", RG_API_UNSUPPORTED,
+            "response_format");
     refuses("\"audio\":{}", RG_API_UNSUPPORTED, "audio");
     refuses("\"prediction\":{}", RG_API_UNSUPPORTED, "prediction");
     refuses("\"web_search_options\":{}", RG_API_UNSUPPORTED, "web_search_options");
@@ -341,12 +344,13 @@ static void refuses_fields_that_it_does_not_know(void **state)
 static void names_the_model(void **state)
 {
     (void)state;
-    expect_error(make_body("{\"model\":\"other\",\"messages\":[]}"), "other", RG_API_MODEL_NOT_FOUND,
-                 "model");
+    expect_error(make_body("{\"model\":\"other\",\"messages\":[]}"), "other",
+                 RG_API_MODEL_NOT_FOUND, "model");
     assert_int_equal(error.status, 404);
     expect_error(make_body("{\"messages\":[{\"role\":\"user\",\"content\":\"Hi\"}]}"), "none",
                  RG_API_INVALID_VALUE, "model");
-    expect_error(make_body("{\"model\":null,\"messages\":[{\"role\":\"user\",\"content\":\"Hi\"}]}"),
+    expect_error(make_body("{\"model\":null,\"messages\":"
+                           "[{\"role\":\"user\",\"content\":\"Hi\"}]}"),
                  "null", RG_API_INVALID_VALUE, "model");
     expect_error(make_body("{\"model\":\"fake-model\"}"), "no messages", RG_API_INVALID_VALUE,
                  "messages");
@@ -453,7 +457,8 @@ static void refuses_messages_of_a_wrong_shape(void **state)
          "messages[0].tool_calls[0].type", RG_API_INVALID_VALUE},
         {"[{\"role\":\"assistant\",\"tool_calls\":[{\"function\":{}}]}]",
          "messages[0].tool_calls[0].function.name", RG_API_INVALID_VALUE},
-        {"[{\"role\":\"assistant\",\"tool_calls\":[{\"function\":{\"name\":\"f\",\"arguments\":1}}]}]",
+        {"[{\"role\":\"assistant\",\"tool_calls\":"
+         "[{\"function\":{\"name\":\"f\",\"arguments\":1}}]}]",
          "messages[0].tool_calls[0].function.arguments", RG_API_INVALID_VALUE},
     };
 

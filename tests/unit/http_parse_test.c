@@ -196,7 +196,8 @@ static void the_url_ends_at_2048_bytes(void **state)
     (void)state;
     for (int over = 0; over < 2; over++) {
         const int url = (int)RG_LIMIT_URL_BYTES + over;
-        const int n = snprintf(text, sizeof text, "GET /%0*d HTTP/1.1\r\nHost: a\r\n\r\n", url - 1, 0);
+        const int n = snprintf(text, sizeof text, "GET /%0*d HTTP/1.1\r\nHost: a\r\n\r\n",
+                               url - 1, 0);
 
         assert_int_equal(feed_text(text, (size_t)n), over ? 414 : 0);
     }
@@ -212,7 +213,8 @@ static void the_headers_end_at_16384_bytes(void **state)
     for (int over = 0; over < 2; over++) {
         const size_t fixed = strlen("Host: a\r\nX: \r\n\r\n");
         const int    value = (int)(RG_LIMIT_HEADER_BYTES - fixed) + over;
-        const int    n = snprintf(text, sizeof text, "%sHost: a\r\nX: %0*d\r\n\r\n", begin, value, 0);
+        const int    n = snprintf(text, sizeof text, "%sHost: a\r\nX: %0*d\r\n\r\n", begin,
+                                  value, 0);
 
         assert_int_equal(feed_text(text, (size_t)n), over ? 431 : 0);
     }
