@@ -100,7 +100,7 @@ def check_answers(renga, model):
         got = run(renga + ["run", model, "--prompt", one["prompt"], "--temperature", "0",
                            "--max-tokens", str(expected["max_tokens"]), "--activations", "f32"])
         got = got.decode("utf-8")
-        if got.removesuffix("\n") != one["answer"].removesuffix("\n"):
+        if got.removesuffix("\n") != one["answer"]:
             raise Failure(f"{one['prompt']!r}: answered {got!r}, expected {one['answer']!r}")
     return f"{len(expected['answers'])} answers word for word"
 
