@@ -65,11 +65,13 @@ struct cache {
 
 static struct cache open_cache(struct rg_backend *b, const struct shape *s, uint32_t block_tokens)
 {
-    const struct rg_kv_layer_spec spec = {.n_heads = s->kv_heads, .key_cols = s->key_cols,
-                                          .value_cols = s->value_cols, .window = s->window};
+    const struct rg_kv_layer_spec spec = {.n_heads = s->kv_heads,
+                                          .key_cols = s->key_cols,
+                                          .value_cols = s->value_cols,
+                                          .window = s->window};
     const uint32_t n = 2 * (MAX_TOKENS / block_tokens + 1);
-    const struct rg_kv_options o = {.layers = &spec, .n_layers = 1, .n_blocks = n,
-                                    .block_tokens = block_tokens};
+    const struct rg_kv_options o = {
+        .layers = &spec, .n_layers = 1, .n_blocks = n, .block_tokens = block_tokens};
     struct cache c = {.b = b};
 
     assert_true(n <= MAX_BLOCKS);
@@ -151,8 +153,8 @@ static void naive(const struct shape *s, const struct tokens *t, uint32_t row, u
         y[c] = 0.0;
         for (uint32_t j = first; j <= row; j++) {
             const float *from = s->mla ? t->k : t->v;
-            y[c] += exp(scores[j] - max) / sum *
-                    (double)from[((size_t)j * s->kv_heads + kv) * out + c];
+            y[c] +=
+                exp(scores[j] - max) / sum * (double)from[((size_t)j * s->kv_heads + kv) * out + c];
         }
     }
 }
@@ -183,14 +185,14 @@ static void check_against_naive(const struct shape *s, enum rg_activations a, do
 
 static const struct shape GQA = {.kv_heads = 2, .q_heads = 6, .key_cols = 32, .value_cols = 32};
 static const struct shape ODD = {.kv_heads = 1, .q_heads = 20, .key_cols = 13, .value_cols = 9};
-static const struct shape WINDOW = {.kv_heads = 2, .q_heads = 4, .key_cols = 16, .value_cols = 24,
-                                    .window = 70};
-static const struct shape NARROW = {.kv_heads = 2, .q_heads = 2, .key_cols = 16, .value_cols = 16,
-                                    .window = 1};
-static const struct shape MLA = {.kv_heads = 1, .q_heads = 5, .key_cols = 64, .value_cols = 16,
-                                 .mla = true};
-static const struct shape WIDE_MLA = {.kv_heads = 1, .q_heads = 35, .key_cols = 40,
-                                      .value_cols = 12, .mla = true};
+static const struct shape WINDOW = {
+    .kv_heads = 2, .q_heads = 4, .key_cols = 16, .value_cols = 24, .window = 70};
+static const struct shape NARROW = {
+    .kv_heads = 2, .q_heads = 2, .key_cols = 16, .value_cols = 16, .window = 1};
+static const struct shape MLA = {
+    .kv_heads = 1, .q_heads = 5, .key_cols = 64, .value_cols = 16, .mla = true};
+static const struct shape WIDE_MLA = {
+    .kv_heads = 1, .q_heads = 35, .key_cols = 40, .value_cols = 12, .mla = true};
 static const struct shape *const SHAPES[] = {&GQA, &ODD, &WINDOW, &NARROW, &MLA, &WIDE_MLA};
 enum { N_SHAPES = sizeof(SHAPES) / sizeof(SHAPES[0]) };
 
@@ -245,10 +247,9 @@ static void bits_do_not_depend_on_chunks_blocks_threads_or_kernels(void **state)
     (void)state;
     for (int a = 0; a < 2; a++) {
         const enum rg_activations act = a ? RG_ACTIVATIONS_F32 : RG_ACTIVATIONS_INT8;
-        struct rg_backend *b[] = {open_backend(RG_KERNELS_SCALAR, 1, act),
-                                  open_backend(best_kernels(), 1, act),
-                                  open_backend(best_kernels(), 2, act),
-                                  open_backend(best_kernels(), 5, act)};
+        struct rg_backend *b[] = {
+            open_backend(RG_KERNELS_SCALAR, 1, act), open_backend(best_kernels(), 1, act),
+            open_backend(best_kernels(), 2, act), open_backend(best_kernels(), 5, act)};
 
         for (size_t i = 0; i < N_SHAPES; i++) {
             const struct shape *s = SHAPES[i];
@@ -294,12 +295,10 @@ static void neighbours_do_not_change_a_sequence(void **state)
         memcpy(mixed.k, t.k, 41 * s->kv_heads * s->key_cols * sizeof(float));
         memcpy(mixed.v, t.v, 41 * s->kv_heads * s->value_cols * sizeof(float));
         memcpy(mixed.q + 41 * q_cols(s), t.q + 100 * q_cols(s), q_cols(s) * sizeof(float));
-        memcpy(mixed.q_pe + 41 * pe_cols(s), t.q_pe + 100 * pe_cols(s),
-               pe_cols(s) * sizeof(float));
-        memcpy(mixed.k + 41 * s->kv_heads * s->key_cols,
-               t.k + 100 * s->kv_heads * s->key_cols, s->kv_heads * s->key_cols * sizeof(float));
-        memcpy(mixed.v + 41 * s->kv_heads * s->value_cols,
-               t.v + 100 * s->kv_heads * s->value_cols,
+        memcpy(mixed.q_pe + 41 * pe_cols(s), t.q_pe + 100 * pe_cols(s), pe_cols(s) * sizeof(float));
+        memcpy(mixed.k + 41 * s->kv_heads * s->key_cols, t.k + 100 * s->kv_heads * s->key_cols,
+               s->kv_heads * s->key_cols * sizeof(float));
+        memcpy(mixed.v + 41 * s->kv_heads * s->value_cols, t.v + 100 * s->kv_heads * s->value_cols,
                s->kv_heads * s->value_cols * sizeof(float));
         assert_int_equal(rg_step_begin(&step, b, &batch, NULL), RG_OK);
         both = read_out(step, attend(step, c.kv, s, &mixed, 0, 42));
@@ -320,8 +319,8 @@ static void the_size_of_a_cache_is_what_its_layers_hold(void **state)
     struct rg_backend *f16 = open_backend(RG_KERNELS_SCALAR, 1, RG_ACTIVATIONS_INT8);
     struct rg_backend *f32 = open_backend(RG_KERNELS_SCALAR, 1, RG_ACTIVATIONS_F32);
     const struct rg_kv_layer_spec layers[] = {{1, 512, 64, 0}, {8, 128, 128, 0}};
-    const struct rg_kv_options o = {.layers = layers, .n_layers = 2, .n_blocks = 10,
-                                    .block_tokens = 32};
+    const struct rg_kv_options o = {
+        .layers = layers, .n_layers = 2, .n_blocks = 10, .block_tokens = 32};
 
     (void)state;
     /* Kimi-K2: 1152 bytes per token and layer; Qwen3: 4096 */

@@ -24,9 +24,10 @@ static void embed_gives_the_dequantised_rows(void **state)
 
     (void)state;
     for (int round = 0; round < 9; round++) {
-        struct test_weight t = round < 6 ? affine_weight(1, 10, 96, (uint32_t)"\2\3\4\5\6\10"[round],
-                                                         32, DTYPES[round % 3])
-                                         : float_weight(1, 10, 96, DTYPES[round % 3]);
+        struct test_weight t =
+            round < 6
+                ? affine_weight(1, 10, 96, (uint32_t) "\2\3\4\5\6\10"[round], 32, DTYPES[round % 3])
+                : float_weight(1, 10, 96, DTYPES[round % 3]);
         struct rg_weight *w = open_weight(b, &t);
         struct test_step step;
         float *y;
@@ -377,7 +378,8 @@ static void odd_formats_are_refused_by_name(void **state)
     rg_backend_close(b);
 }
 
-/* ---- experts ----------------------------------------------------------------------------------- */
+/* ---- experts -----------------------------------------------------------------------------------
+ */
 
 enum { EXPERTS = 6, HIDDEN = 64, INNER = 96 };
 
@@ -408,8 +410,11 @@ static void free_experts(struct experts *e)
     free_weight(&e->down);
 }
 
-static const struct rg_router_options TOP_2 = {.score = RG_ROUTER_SOFTMAX, .top_k = 2,
-                                               .normalise = true, .scale = 1.5f, .n_group = 1,
+static const struct rg_router_options TOP_2 = {.score = RG_ROUTER_SOFTMAX,
+                                               .top_k = 2,
+                                               .normalise = true,
+                                               .scale = 1.5f,
+                                               .n_group = 1,
                                                .topk_group = 1};
 
 /* The experts' answer to n rows with these router logits. */
@@ -574,7 +579,8 @@ static void a_row_of_experts_does_not_see_its_neighbours(void **state)
         rg_backend_close(b[i]);
 }
 
-/* ---- bits --------------------------------------------------------------------------------------- */
+/* ---- bits ---------------------------------------------------------------------------------------
+ */
 
 /* Norm, head product, plain product, swiglu, sum: a small layer of n rows. */
 static float *small_layer(struct rg_backend *b, const struct test_weight *w, const float *x,
@@ -604,7 +610,7 @@ static void bits_do_not_depend_on_threads_kernels_or_neighbours(void **state)
 
     (void)state;
     for (int round = 0; round < 12; round++) {
-        const uint32_t bits = (uint32_t)"\2\3\4\5\6\10"[round % 6], n = 33;
+        const uint32_t bits = (uint32_t) "\2\3\4\5\6\10"[round % 6], n = 33;
         struct test_weight w[3] = {
             affine_weight(3, 21, 96, bits, 32, DTYPES[round % 3]),
             float_weight(1, 1, 96, RG_DTYPE_BF16),

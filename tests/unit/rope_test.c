@@ -20,8 +20,8 @@ static float *rotate(struct rg_backend *b, const struct rg_rope *r, const float 
     float *y;
 
     begin_step(&step, b, position, n);
-    y = read_out(step.s, rg_op_rope(step.s, rg_op_input(step.s, x, n, n_heads * head_cols), r,
-                                    n_heads));
+    y = read_out(step.s,
+                 rg_op_rope(step.s, rg_op_input(step.s, x, n, n_heads * head_cols), r, n_heads));
     end_step(&step);
     return y;
 }
@@ -66,10 +66,17 @@ static void check_rotated(const struct rg_rope_config *c, const double *inv_freq
 
 static struct rg_rope_config config_of(enum rg_rope_kind kind, uint32_t dims)
 {
-    return (struct rg_rope_config){.kind = kind, .theta = 10000.0, .factor = 8.0, .dims = dims,
-                                   .original_max_position_embeddings = 8192, .beta_fast = 32.0,
-                                   .beta_slow = 1.0, .mscale = 1.0, .low_freq_factor = 1.0,
-                                   .high_freq_factor = 4.0, .partial_rotary_factor = 0.5};
+    return (struct rg_rope_config){.kind = kind,
+                                   .theta = 10000.0,
+                                   .factor = 8.0,
+                                   .dims = dims,
+                                   .original_max_position_embeddings = 8192,
+                                   .beta_fast = 32.0,
+                                   .beta_slow = 1.0,
+                                   .mscale = 1.0,
+                                   .low_freq_factor = 1.0,
+                                   .high_freq_factor = 4.0,
+                                   .partial_rotary_factor = 0.5};
 }
 
 static void default_and_linear_use_the_base(void **state)
@@ -261,8 +268,8 @@ static void many_ropes_share_a_step(void **state)
             const double angle = 51.0 * pow(1000.0 * (i + 1), -2.0 / 32.0);
             const double want = (double)x[33] * cos(angle) - (double)x[49] * sin(angle);
 
-            assert_true(fabs((double)y[33] - want) < 1e-6 * (fabs((double)x[33]) +
-                                                            fabs((double)x[49]) + 1.0));
+            assert_true(fabs((double)y[33] - want) <
+                        1e-6 * (fabs((double)x[33]) + fabs((double)x[49]) + 1.0));
             free(y);
         }
     end_step(&step);

@@ -25,8 +25,8 @@ static struct probe open_probe(uint32_t n_experts, uint32_t threads)
     memset((uint8_t *)(uintptr_t)p.down.desc.data, 0, p.down.desc.bytes);
     for (uint32_t e = 0; e < n_experts; e++) {
         put_float((uint8_t *)(uintptr_t)p.gate.desc.data, RG_DTYPE_F32, (size_t)e * HIDDEN, 1.0f);
-        put_float((uint8_t *)(uintptr_t)p.down.desc.data, RG_DTYPE_F32,
-                  (size_t)e * MAX_EXPERTS + e, 1.0f / silu);
+        put_float((uint8_t *)(uintptr_t)p.down.desc.data, RG_DTYPE_F32, (size_t)e * MAX_EXPERTS + e,
+                  1.0f / silu);
     }
     p.in = open_weight(p.b, &p.gate);
     p.out = open_weight(p.b, &p.down);
@@ -70,8 +70,8 @@ static void assert_weight(float got, double want)
 static void softmax_scores_are_over_all_experts(void **state)
 {
     struct probe p = open_probe(8, 2);
-    const struct rg_router_options o = {.score = RG_ROUTER_SOFTMAX, .top_k = 3, .scale = 1.0f,
-                                        .n_group = 1, .topk_group = 1};
+    const struct rg_router_options o = {
+        .score = RG_ROUTER_SOFTMAX, .top_k = 3, .scale = 1.0f, .n_group = 1, .topk_group = 1};
     const float logits[8] = {0.1f, 2.0f, -1.0f, 1.5f, 0.0f, 1.9f, -3.0f, 0.2f};
     float w[MAX_EXPERTS];
     double sum = 0.0;
@@ -88,8 +88,12 @@ static void softmax_scores_are_over_all_experts(void **state)
 static void weights_are_normalised_and_scaled_when_asked(void **state)
 {
     struct probe p = open_probe(8, 1);
-    struct rg_router_options o = {.score = RG_ROUTER_SIGMOID, .top_k = 2, .normalise = true,
-                                  .scale = 2.5f, .n_group = 1, .topk_group = 1};
+    struct rg_router_options o = {.score = RG_ROUTER_SIGMOID,
+                                  .top_k = 2,
+                                  .normalise = true,
+                                  .scale = 2.5f,
+                                  .n_group = 1,
+                                  .topk_group = 1};
     const float logits[8] = {0, 1, 2, 3, 4, -1, -2, -3};
     const double a = 1 / (1 + exp(-4.0)), b = 1 / (1 + exp(-3.0));
     float w[MAX_EXPERTS];
@@ -113,8 +117,8 @@ static void weights_are_normalised_and_scaled_when_asked(void **state)
 static void ties_go_to_the_lowest_index(void **state)
 {
     struct probe p = open_probe(8, 1);
-    const struct rg_router_options o = {.score = RG_ROUTER_SIGMOID, .top_k = 3, .scale = 1.0f,
-                                        .n_group = 1, .topk_group = 1};
+    const struct rg_router_options o = {
+        .score = RG_ROUTER_SIGMOID, .top_k = 3, .scale = 1.0f, .n_group = 1, .topk_group = 1};
     const float logits[8] = {-1, 0, 0, 0, 0, 0, 1, 0};
     float w[MAX_EXPERTS];
 
@@ -131,8 +135,8 @@ static void the_correction_chooses_but_does_not_weigh(void **state)
     struct test_weight t = float_weight(1, 1, 4, RG_DTYPE_F32);
     const float correction[4] = {0.0f, 0.0f, 5.0f, -5.0f};
     const float logits[4] = {0.5f, 0.1f, -2.0f, 3.0f};
-    struct rg_router_options o = {.score = RG_ROUTER_SIGMOID, .top_k = 2, .scale = 1.0f,
-                                  .n_group = 1, .topk_group = 1};
+    struct rg_router_options o = {
+        .score = RG_ROUTER_SIGMOID, .top_k = 2, .scale = 1.0f, .n_group = 1, .topk_group = 1};
     struct rg_weight *c;
     float w[MAX_EXPERTS];
 
@@ -198,8 +202,11 @@ static void groups_are_masked_to_zero_and_not_further(void **state)
 
     (void)state;
     for (int round = 0; round < 200; round++) {
-        struct rg_router_options o = {.score = RG_ROUTER_SIGMOID, .top_k = 6, .scale = 1.0f,
-                                      .n_group = 8, .topk_group = 1 + random_below(8)};
+        struct rg_router_options o = {.score = RG_ROUTER_SIGMOID,
+                                      .top_k = 6,
+                                      .scale = 1.0f,
+                                      .n_group = 8,
+                                      .topk_group = 1 + random_below(8)};
         struct rg_weight *c;
         double choice[32];
         bool chosen[32];
@@ -229,8 +236,8 @@ static void groups_are_masked_to_zero_and_not_further(void **state)
 static void a_nan_among_the_logits_is_not_hidden(void **state)
 {
     struct probe p = open_probe(8, 1);
-    const struct rg_router_options o = {.score = RG_ROUTER_SOFTMAX, .top_k = 8, .scale = 1.0f,
-                                        .n_group = 1, .topk_group = 1};
+    const struct rg_router_options o = {
+        .score = RG_ROUTER_SOFTMAX, .top_k = 8, .scale = 1.0f, .n_group = 1, .topk_group = 1};
     const float logits[8] = {0, 1, NAN, 3, 4, 5, 6, 7};
     float x[HIDDEN] = {1.0f}, y[MAX_EXPERTS];
     struct rg_tensor *routing, *out;
