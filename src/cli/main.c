@@ -69,27 +69,13 @@ static enum rg_code run_with_model(const struct rg_options *o, struct rg_err *er
 
     if (code)
         return code;
-    switch (o->command) {
-    case RG_COMMAND_SERVE:
+    if (o->command == RG_COMMAND_SERVE)
         return rg_serve(o, &llm, err);
-    case RG_COMMAND_BENCH:
+    if (o->command == RG_COMMAND_BENCH)
         return rg_bench(o, &llm, err);
-    case RG_COMMAND_EVAL:
-        if (!o->tokens || !o->logits)
-            return rg_fail(err, RG_E_USAGE, "eval: give --tokens FILE and --logits OUT.npy");
-        return rg_eval(&llm, o->tokens, o->logits, (uint32_t)o->chunk, err);
-    default:
-        break;
-    }
-
-    const struct rg_run_options how = {.system = o->system,
-                                       .temperature = (float)o->temperature,
-                                       .max_tokens = (int32_t)o->max_tokens,
-                                       .seed = o->seed};
-
-    if (!o->prompt)
-        return rg_fail(err, RG_E_USAGE, "run: give --prompt TEXT");
-    return rg_run(&llm, o->prompt, &how, err);
+    if (!o->tokens || !o->logits)
+        return rg_fail(err, RG_E_USAGE, "eval: give --tokens FILE and --logits OUT.npy");
+    return rg_eval(&llm, o->tokens, o->logits, (uint32_t)o->chunk, err);
 }
 
 static enum rg_code run_command(const struct rg_options *o, struct rg_err *err)
@@ -110,6 +96,8 @@ static enum rg_code run_command(const struct rg_options *o, struct rg_err *err)
         return rg_version(o->json, err);
     case RG_COMMAND_INSPECT:
         return rg_inspect(o->model, o->registry, o->json, err);
+    case RG_COMMAND_RUN:
+        return rg_run(o, err);
     case RG_COMMAND_TOKENIZE:
     case RG_COMMAND_RENDER:
         return tokenize_or_render(o, err);

@@ -309,9 +309,7 @@ static void set_defaults(struct rg_options *o)
                              .decode_tokens = 8,
                              .rounds = 15,
                              .log_level = "info",
-                             .log_format = "text",
-                             .activations = "int8",
-                             .cpu_kernels = ""};
+                             .log_format = "text"};
     rg_arena_init(&o->arena, 0);
 }
 
