@@ -517,6 +517,33 @@ static void a_step_without_memory_is_an_error_and_the_next_one_works(void **stat
     }
 }
 
+static void decoding_allocates_nothing(void **state)
+{
+    const struct variant v = {.backend = {.threads = 2}, .block_tokens = 16};
+
+    (void)state;
+    for (uint32_t i = 0; i < MODELS; i++) {
+        struct machine m;
+        int32_t        tokens[TOKENS];
+        uint32_t       blocks[BLOCKS];
+        float         *logits;
+        int64_t        before;
+
+        open_machine(&m, models[i], &v);
+        fill_tokens(tokens, TOKENS, m.vocab, 1);
+        shuffled_blocks(blocks);
+        logits = rg_calloc((size_t)TOKENS * m.vocab, sizeof(*logits));
+        assert_non_null(logits);
+        run_rows(&m, tokens, blocks, 0, 64, logits);
+        before = rg_mem_count();
+        for (uint32_t at = 64; at < TOKENS; at++)
+            run_rows(&m, tokens, blocks, at, at + 1, logits);
+        assert_int_equal(rg_mem_count(), before);
+        rg_free(logits);
+        close_machine(&m);
+    }
+}
+
 static int no_memory_is_left(void **state)
 {
     (void)state;
@@ -533,6 +560,7 @@ int main(void)
         cmocka_unit_test(sampled_answers_do_not_depend_on_who_else_is_there),
         cmocka_unit_test(a_model_that_cannot_be_opened_leaves_nothing_behind),
         cmocka_unit_test(a_step_without_memory_is_an_error_and_the_next_one_works),
+        cmocka_unit_test(decoding_allocates_nothing),
     };
 
     return cmocka_run_group_tests(tests, NULL, no_memory_is_left);
