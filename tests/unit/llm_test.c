@@ -179,8 +179,8 @@ static void every_byte_of_a_part_is_read_once(void **state)
         assert_int_equal(seen.done, c->total_bytes);
         assert_int_equal(seen.total, c->total_bytes);
         assert_true(seen.n > 3);
-        part = (struct rg_model_part){.layer_begin = 1, .layer_end = 2};
-        by_layer = c->layer_bytes[1];
+        part = (struct rg_model_part){.layer_begin = 0, .layer_end = 1};
+        by_layer = c->layer_bytes[0];
         assert_int_equal(rg_preload_bytes(c, &part), by_layer);
         part.embed = true;
         assert_int_equal(rg_preload_bytes(c, &part), by_layer + c->embedding_bytes);
