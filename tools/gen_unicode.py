@@ -41,14 +41,18 @@ def ranges(points):
     return out
 
 
-def matching(pre_tokenizer, points):
-    """Those of points that the pre-tokenizer takes out of 'a'-separated text."""
-    found = set()
+def pieces(pre_tokenizer, points):
     for at in range(0, len(points), 4096):
-        part = points[at:at + 4096]
-        text = "a" + "a".join(map(chr, part)) + "a"
-        for piece, (begin, _) in pre_tokenizer.pre_tokenize_str(text):
-            found.update(ord(c) for c in piece)
+        text = "a" + "a".join(map(chr, points[at:at + 4096])) + "a"
+        for piece, _ in pre_tokenizer.pre_tokenize_str(text):
+            yield piece
+
+
+def matching(pre_tokenizer, points):
+    """Those of points that are in the pieces of 'a'-separated text."""
+    found = set()
+    for piece in pieces(pre_tokenizer, points):
+        found.update(ord(c) for c in piece)
     return found & set(points)
 
 
@@ -115,7 +119,8 @@ def unicode_data():
     text += '#include "text/unicode.h"\n\n'
     text += "const struct rg_code_proxy rg_code_proxies[] = {\n" + proxy_rows() + "\n};\n"
     text += ("const size_t rg_n_code_proxies = sizeof rg_code_proxies / sizeof rg_code_proxies[0];\n\n")
-    for name, points in (("punctuation", punctuation), ("word", word_points())):
+    numeric = {ord(p) for p in pieces(pre_tokenizers.Digits(True), SCALARS) if len(p) == 1} - {ord("a")}
+    for name, points in (("punctuation", punctuation), ("numeric", numeric), ("word", word_points())):
         text += f"const struct rg_code_range rg_{name}[] = {{\n{range_rows(points)}\n}};\n"
         text += f"const size_t rg_n_{name} = sizeof rg_{name} / sizeof rg_{name}[0];\n\n"
     (OUT / "unicode_data.c").write_text(text.rstrip("\n") + "\n")

@@ -107,7 +107,8 @@ enum rg_code rg_tokenize(const char *model_dir, bool special, bool decode, struc
         code = read_stdin(&in, err);
     if (!code)
         code = decode ? decode_all(t, &in, &out, err) : encode(t, &in, special, &out, err);
-    if (!code && (fwrite(out.data ? out.data : "", 1, out.len, stdout) != out.len || fflush(stdout)))
+    if (!code && out.len > 0 &&
+        (fwrite(out.data, 1, out.len, stdout) != out.len || fflush(stdout)))
         code = rg_fail(err, RG_E_IO, "stdout: %s", strerror(errno));
     rg_tokenizer_close(t);
     rg_buf_free(&in);

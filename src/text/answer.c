@@ -83,8 +83,8 @@ static enum rg_code give(struct rg_answer *a, size_t n, struct rg_buf *out, stru
     return code;
 }
 
-/* Gives out what is certain.  The first `old` bytes of the held text were looked at before.  Ends are
- * tried in order, so that the cut does not depend on where tokens end. */
+/* Gives out what is certain.  The first `old` bytes of the held text were looked at before.  Ends
+ * are tried in order, so that the cut does not depend on where tokens end. */
 static enum rg_code settle(struct rg_answer *a, size_t old, struct rg_buf *out, struct rg_err *err)
 {
     for (size_t end = old + 1; end <= a->held.len; end++) {

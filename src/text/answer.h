@@ -1,7 +1,8 @@
 /* answer.h - sampled tokens to the text a client may see: detokenised, cut at stop strings.
  *
  * Text that may be the beginning of a stop string is held back until that is decided.  When a stop
- * string appears, it and everything after it is dropped.  At the end without one the held text comes.
+ * string appears, it and everything after it is dropped.  At the end without one the held text
+ * comes.  Of several stop strings that which is complete first counts.
  * Threads    One at a time. */
 #ifndef RG_TEXT_ANSWER_H
 #define RG_TEXT_ANSWER_H
@@ -26,6 +27,7 @@ void rg_answer_free(struct rg_answer *a);
 RG_CHECKED enum rg_code rg_answer_push(struct rg_answer *a, int32_t id, struct rg_buf *out,
                                        struct rg_err *err);
 /* Ends the answer: appends what was held. */
-RG_CHECKED enum rg_code rg_answer_finish(struct rg_answer *a, struct rg_buf *out, struct rg_err *err);
+RG_CHECKED enum rg_code rg_answer_finish(struct rg_answer *a, struct rg_buf *out,
+                                         struct rg_err *err);
 
 #endif

@@ -133,37 +133,36 @@ static void merge_short(struct short_piece *s, const struct rg_bpe *b, const cha
 
 /* ---- long pieces: a linked list of symbols and a heap of possible merges -------------------- */
 
-static bool merge_before(const struct rg_bpe_merge *a, const struct rg_bpe_merge *b)
+/* Four children to a node: half the levels of a binary heap, and they share a cache line. */
+static void heap_sink(uint64_t *heap, size_t n, size_t i)
 {
-    return a->rank != b->rank ? a->rank < b->rank : a->at < b->at;
-}
-
-static void heap_sink(struct rg_bpe_merge *heap, size_t n, size_t i)
-{
-    const struct rg_bpe_merge item = heap[i];
+    const uint64_t item = heap[i];
 
     for (;;) {
-        size_t child = 2 * i + 1;
+        const size_t first = 4 * i + 1;
+        const size_t end = first + 4 < n ? first + 4 : n;
+        size_t       least = first;
 
-        if (child >= n)
+        if (first >= n)
             break;
-        if (child + 1 < n && merge_before(&heap[child + 1], &heap[child]))
-            child++;
-        if (!merge_before(&heap[child], &item))
+        for (size_t k = first + 1; k < end; k++)
+            if (heap[k] < heap[least])
+                least = k;
+        if (heap[least] >= item)
             break;
-        heap[i] = heap[child];
-        i = child;
+        heap[i] = heap[least];
+        i = least;
     }
     heap[i] = item;
 }
 
-static void heap_rise(struct rg_bpe_merge *heap, size_t i)
+static void heap_rise(uint64_t *heap, size_t i)
 {
-    const struct rg_bpe_merge item = heap[i];
+    const uint64_t item = heap[i];
 
-    while (i > 0 && merge_before(&item, &heap[(i - 1) / 2])) {
-        heap[i] = heap[(i - 1) / 2];
-        i = (i - 1) / 2;
+    while (i > 0 && item < heap[(i - 1) / 4]) {
+        heap[i] = heap[(i - 1) / 4];
+        i = (i - 1) / 4;
     }
     heap[i] = item;
 }
@@ -183,22 +182,21 @@ static enum rg_code reserve(struct rg_bpe_scratch *s, size_t n, struct rg_err *e
     return code;
 }
 
-/* A possible merge of the symbol at `at` with the one after it; at the end of the heap. */
+/* Puts the merge of the symbol at `at` with the next one at the end of the heap, if it may be. */
 static bool offer(const struct rg_bpe *b, struct rg_bpe_scratch *s, const char *piece, uint32_t at)
 {
-    const struct rg_bpe_symbol *left = &s->symbols[at];
+    struct rg_bpe_symbol       *left = &s->symbols[at];
     const struct rg_bpe_symbol *right;
-    struct rg_bpe_merge        *m = &s->heap[s->n_heap];
 
+    left->rank = NONE;
     if (left->next == NONE)
         return false;
     right = &s->symbols[left->next];
-    m->at = at;
-    m->len = left->len + right->len;
-    m->rank = pair_rank(b, left->id, right->id, piece + at, m->len, &m->id);
-    if (m->rank == NONE)
+    left->rank = pair_rank(b, left->id, right->id, piece + at, (size_t)left->len + right->len,
+                           &left->joined);
+    if (left->rank == NONE)
         return false;
-    s->n_heap++;
+    s->heap[s->n_heap++] = (uint64_t)left->rank << 32 | at;
     return true;
 }
 
@@ -212,7 +210,8 @@ static void begin_long(const struct rg_bpe *b, struct rg_bpe_scratch *s, const c
     for (uint32_t i = 0; i < n; i++) {
         const int32_t id = b->byte_ids[(uint8_t)piece[i]];
 
-        s->symbols[i] = (struct rg_bpe_symbol){.id = id, .len = id >= 0, .prev = last, .next = NONE};
+        s->symbols[i] =
+            (struct rg_bpe_symbol){.id = id, .len = id >= 0, .prev = last, .next = NONE};
         if (id < 0)
             continue;
         if (last != NONE)
@@ -223,7 +222,7 @@ static void begin_long(const struct rg_bpe *b, struct rg_bpe_scratch *s, const c
     for (uint32_t i = 0; i < n; i++)
         if (s->symbols[i].len)
             (void)offer(b, s, piece, i);
-    for (size_t i = s->n_heap / 2; i-- > 0;)
+    for (size_t i = (s->n_heap + 2) / 4; i-- > 0;)
         heap_sink(s->heap, s->n_heap, i);
 }
 
@@ -232,25 +231,25 @@ static void merge_long(const struct rg_bpe *b, struct rg_bpe_scratch *s, const c
 {
     begin_long(b, s, piece, n);
     while (s->n_heap > 0) {
-        const struct rg_bpe_merge m = s->heap[0];
-        struct rg_bpe_symbol     *left = &s->symbols[m.at];
-        struct rg_bpe_symbol     *right;
+        const uint32_t        at = (uint32_t)s->heap[0];
+        const uint32_t        rank = (uint32_t)(s->heap[0] >> 32);
+        struct rg_bpe_symbol *left = &s->symbols[at];
+        struct rg_bpe_symbol *right;
 
         s->heap[0] = s->heap[--s->n_heap];
         if (s->n_heap)
             heap_sink(s->heap, s->n_heap, 0);
-        /* Symbols only grow, so equal lengths mean that it is still the same pair. */
-        if (left->len == 0 || left->next == NONE ||
-            left->len + s->symbols[left->next].len != m.len)
+        /* Entries are not taken back when their pair changes; a rank is that of one pair. */
+        if (left->len == 0 || left->rank != rank)
             continue;
         right = &s->symbols[left->next];
-        left->id = m.id;
-        left->len = m.len;
+        left->id = left->joined;
+        left->len += right->len;
         right->len = 0;
         left->next = right->next;
         if (left->next != NONE)
-            s->symbols[left->next].prev = m.at;
-        if (offer(b, s, piece, m.at))
+            s->symbols[left->next].prev = at;
+        if (offer(b, s, piece, at))
             heap_rise(s->heap, s->n_heap - 1);
         if (left->prev != NONE && offer(b, s, piece, left->prev))
             heap_rise(s->heap, s->n_heap - 1);
@@ -258,7 +257,8 @@ static void merge_long(const struct rg_bpe *b, struct rg_bpe_scratch *s, const c
 }
 
 static enum rg_code encode_long(const struct rg_bpe *b, struct rg_bpe_scratch *s,
-                                const char *piece, size_t n, struct rg_ids *out, struct rg_err *err)
+                                const char *piece, size_t n, struct rg_ids *out,
+                                struct rg_err *err)
 {
     enum rg_code code = reserve(s, n, err);
 
@@ -325,6 +325,5 @@ enum rg_code rg_bpe_finish(struct rg_bpe *b, uint32_t vocab_size, struct rg_err 
     b->closed = rg_calloc(vocab_size / 8 + 1, 1);
     if (!b->closed)
         return rg_fail(err, RG_E_NOMEM, "out of memory for a vocabulary of %u tokens", vocab_size);
-    b->n_closed = vocab_size;
     return b->whole_first ? RG_OK : find_closed(b, err);
 }

@@ -24,26 +24,21 @@ struct rg_bpe {
     bool                by_rank;     /* tiktoken */
     bool                whole_first; /* a piece that is a token is never merged otherwise */
     int32_t             byte_ids[256]; /* -1: no token; such a byte is dropped */
-    uint8_t            *closed;      /* owned, bit per id: merging the token's bytes gives the token */
-    size_t              n_closed;    /* ids that the bits cover */
+    uint8_t            *closed;      /* owned, bit per id: merging its bytes gives the token */
 };
 
 struct rg_bpe_symbol {
     int32_t  id;
     uint32_t len;        /* 0: merged into its left neighbour */
     uint32_t prev, next; /* UINT32_MAX: none */
-};
-
-struct rg_bpe_merge {
-    uint32_t rank, at; /* in this order they rank the heap */
-    uint32_t len;      /* of both symbols; differs once the entry is stale */
-    int32_t  id;
+    uint32_t rank;       /* of merging with the next one, UINT32_MAX: may not */
+    int32_t  joined;     /* what that gives */
 };
 
 struct rg_bpe_scratch {
     struct rg_bpe_symbol *symbols; /* owned */
     size_t                symbols_capacity;
-    struct rg_bpe_merge  *heap; /* owned */
+    uint64_t             *heap; /* owned; possible merges as rank << 32 | symbol */
     size_t                heap_capacity;
     size_t                n_heap;
 };

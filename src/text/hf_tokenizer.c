@@ -6,25 +6,7 @@
 #include "base/json.h"
 #include "base/limits.h"
 #include "base/mem.h"
-#include "text/tokenizer_impl.h"
-
-enum { JSON_DEPTH = 16, MERGES_PER_TOKEN_MAX = 16 };
-
-/* A value inside the document; text NULL: absent. */
-struct part {
-    const char *name;
-    const char *text;
-    size_t      len;
-};
-
-struct loader {
-    struct rg_tokenizer *t;
-    struct rg_token_map  foreign; /* vocabulary entries that are not in ByteLevel's characters */
-    struct rg_buf        key;     /* an unescaped key or string */
-    struct rg_buf        bytes;   /* the bytes that it stands for */
-    size_t               n_vocab; /* entries of model.vocab */
-    int32_t              next_added;
-};
+#include "text/hf_loader.h"
 
 /* The value behind a key begins after its colon. */
 static size_t value_begin(const struct rg_json_reader *r)
@@ -36,7 +18,7 @@ static size_t value_begin(const struct rg_json_reader *r)
     return at;
 }
 
-static enum rg_code take_part(struct rg_json_reader *r, struct part *p, struct rg_err *err)
+static enum rg_code take_part(struct rg_json_reader *r, struct rg_hf_part *p, struct rg_err *err)
 {
     const size_t begin = value_begin(r);
     enum rg_code code;
@@ -50,14 +32,14 @@ static enum rg_code take_part(struct rg_json_reader *r, struct part *p, struct r
 }
 
 /* Finds the named values of an object; others are checked and skipped. */
-static enum rg_code find_parts(const char *text, size_t len, struct part *parts, size_t n,
+static enum rg_code find_parts(const char *text, size_t len, struct rg_hf_part *parts, size_t n,
                                struct rg_err *err)
 {
     struct rg_json_reader r;
     enum rg_json_token    token;
     enum rg_code          code;
 
-    rg_json_reader_init(&r, text, len, JSON_DEPTH);
+    rg_json_reader_init(&r, text, len, RG_HF_JSON_DEPTH);
     code = rg_json_read(&r, &token, err);
     if (!code && token != RG_JSON_T_OBJECT_BEGIN)
         return rg_fail(err, RG_E_BAD_DATA, "not a JSON object");
@@ -78,9 +60,9 @@ static enum rg_code find_parts(const char *text, size_t len, struct part *parts,
     return code;
 }
 
-static enum rg_code parse_part(const struct part *p, struct rg_json **out, struct rg_err *err)
+static enum rg_code parse_part(const struct rg_hf_part *p, struct rg_json **out, struct rg_err *err)
 {
-    const struct rg_json_limits limits = {RG_LIMIT_TOKENIZER_BYTES, JSON_DEPTH, 0};
+    const struct rg_json_limits limits = {RG_LIMIT_TOKENIZER_BYTES, RG_HF_JSON_DEPTH, 0};
 
     *out = NULL;
     if (!p->text)
@@ -88,210 +70,15 @@ static enum rg_code parse_part(const struct part *p, struct rg_json **out, struc
     return rg_json_parse(out, p->text, p->len, &limits, err);
 }
 
-/* ---- model.vocab ---------------------------------------------------------------------------- */
-
-static enum rg_code unescape(struct loader *l, const struct rg_json_reader *r, struct rg_err *err)
-{
-    rg_buf_clear(&l->key);
-    return r->token_escaped ? rg_json_unescape(r, &l->key, err)
-                            : rg_buf_add(&l->key, r->token_text, r->token_len, err);
-}
-
-static bool read_id(const struct rg_json_reader *r, int32_t *id)
-{
-    uint32_t v = 0;
-
-    if (r->token_len == 0 || r->token_len > 9)
-        return false;
-    for (size_t i = 0; i < r->token_len; i++) {
-        if (r->token_text[i] < '0' || r->token_text[i] > '9')
-            return false;
-        v = v * 10 + (uint32_t)(r->token_text[i] - '0');
-    }
-    *id = (int32_t)v;
-    return v < RG_LIMIT_VOCAB;
-}
-
-static enum rg_code add_entry(struct loader *l, int32_t id, struct rg_err *err)
-{
-    struct rg_tokenizer *t = l->t;
-    bool                 exact;
-    uint32_t             at = (uint32_t)t->text.len;
-    enum rg_code         code;
-
-    if ((size_t)id < t->n_tokens && t->tokens[id].len)
-        return rg_fail(err, RG_E_BAD_DATA, "model.vocab: two tokens have the id %d", id);
-    if (l->key.len == 0)
-        return rg_fail(err, RG_E_BAD_DATA, "model.vocab: token %d is empty", id);
-    rg_buf_clear(&l->bytes);
-    code = rg_bytes_unmap(&l->bytes, l->key.data, l->key.len, &exact, err);
-    if (!code)
-        code = exact ? rg_tokenizer_set(t, id, l->bytes.data, l->bytes.len, 0, err)
-                     : rg_tokenizer_set(t, id, l->key.data, l->key.len, 0, err);
-    if (!code)
-        code = rg_token_map_add(exact ? &t->bpe.tokens : &l->foreign, at, t->tokens[id].len, id, err);
-    l->n_vocab++;
-    return code;
-}
-
-static enum rg_code load_vocab(struct loader *l, const struct part *p, struct rg_err *err)
-{
-    struct rg_json_reader r;
-    enum rg_json_token    token;
-    int32_t               id;
-    enum rg_code          code;
-
-    if (!p->text)
-        return rg_fail(err, RG_E_BAD_DATA, "model.vocab is missing");
-    rg_json_reader_init(&r, p->text, p->len, JSON_DEPTH);
-    code = rg_json_read(&r, &token, err);
-    if (!code && token != RG_JSON_T_OBJECT_BEGIN)
-        return rg_fail(err, RG_E_BAD_DATA, "model.vocab is not an object");
-    while (!code) {
-        code = rg_json_read(&r, &token, err);
-        if (code || token == RG_JSON_T_OBJECT_END)
-            break;
-        code = unescape(l, &r, err);
-        if (!code)
-            code = rg_json_read(&r, &token, err);
-        if (!code && (token != RG_JSON_T_NUMBER || !read_id(&r, &id)))
-            return rg_fail(err, RG_E_BAD_DATA,
-                           "model.vocab: %.60s has no id that is a number below %u", l->key.data,
-                           RG_LIMIT_VOCAB);
-        if (!code)
-            code = add_entry(l, id, err);
-    }
-    return code;
-}
-
-/* ---- model.merges --------------------------------------------------------------------------- */
-
-/* The id of a merge's half; *foreign if it has characters that no text can have here. */
-static enum rg_code find_half(struct loader *l, const char *p, size_t n, int32_t *id, bool *foreign,
-                              struct rg_err *err)
-{
-    const size_t start = l->bytes.len;
-    bool         exact;
-    enum rg_code code = rg_bytes_unmap(&l->bytes, p, n, &exact, err);
-
-    if (code)
-        return code;
-    *id = exact ? rg_token_map_find(&l->t->bpe.tokens, l->bytes.data + start, l->bytes.len - start)
-                : rg_token_map_find(&l->foreign, p, n);
-    *foreign = *foreign || !exact;
-    if (*id < 0)
-        return rg_fail(err, RG_E_BAD_DATA, "model.merges: %.*s is not in model.vocab",
-                       n < 100 ? (int)n : 100, p);
-    return RG_OK;
-}
-
-/* l->key holds both halves, the first `split` bytes and those from `second` on. */
-static enum rg_code add_merge(struct loader *l, size_t split, size_t second, uint32_t rank,
-                              struct rg_err *err)
-{
-    struct rg_pair_slot pair = {.rank = rank};
-    bool                foreign = false;
-    enum rg_code        code;
-
-    rg_buf_clear(&l->bytes);
-    code = find_half(l, l->key.data, split, &pair.left, &foreign, err);
-    if (!code)
-        code = find_half(l, l->key.data + second, l->key.len - second, &pair.right, &foreign, err);
-    if (code || foreign)
-        return code;
-    pair.id = rg_token_map_find(&l->t->bpe.tokens, l->bytes.data, l->bytes.len);
-    if (pair.id < 0)
-        return rg_fail(err, RG_E_BAD_DATA, "model.merges: the result of merge %u is not in model.vocab",
-                       rank);
-    return rg_pair_map_add(&l->t->bpe.pairs, &pair, err);
-}
-
-/* "a b"; *skipped for a "#version" line, which has no rank. */
-static enum rg_code merge_from_string(struct loader *l, const struct rg_json_reader *r,
-                                      uint32_t rank, bool *skipped, struct rg_err *err)
-{
-    enum rg_code code = unescape(l, r, err);
-    const char  *space;
-
-    if (code)
-        return code;
-    *skipped = l->key.len >= 8 && memcmp(l->key.data, "#version", 8) == 0;
-    if (*skipped)
-        return RG_OK;
-    space = l->key.len ? memchr(l->key.data, ' ', l->key.len) : NULL;
-    if (!space || memchr(space + 1, ' ', l->key.len - (size_t)(space + 1 - l->key.data)))
-        return rg_fail(err, RG_E_BAD_DATA, "model.merges: merge %u is not two parts and a space",
-                       rank);
-    return add_merge(l, (size_t)(space - l->key.data), (size_t)(space + 1 - l->key.data), rank, err);
-}
-
-/* ["a", "b"], whose bracket has been read. */
-static enum rg_code merge_from_pair(struct loader *l, struct rg_json_reader *r, uint32_t rank,
-                                    struct rg_err *err)
-{
-    enum rg_json_token token;
-    size_t             split;
-    enum rg_code       code = rg_json_read(r, &token, err);
-
-    if (code)
-        return code;
-    if (token != RG_JSON_T_STRING)
-        return rg_fail(err, RG_E_BAD_DATA, "model.merges: merge %u is not two strings", rank);
-    code = unescape(l, r, err);
-    split = l->key.len;
-    if (!code)
-        code = rg_json_read(r, &token, err);
-    if (!code && token != RG_JSON_T_STRING)
-        return rg_fail(err, RG_E_BAD_DATA, "model.merges: merge %u is not two strings", rank);
-    if (!code)
-        code = r->token_escaped ? rg_json_unescape(r, &l->key, err)
-                                : rg_buf_add(&l->key, r->token_text, r->token_len, err);
-    if (!code)
-        code = rg_json_read(r, &token, err);
-    if (!code && token != RG_JSON_T_ARRAY_END)
-        return rg_fail(err, RG_E_BAD_DATA, "model.merges: merge %u is not two strings", rank);
-    return code ? code : add_merge(l, split, split, rank, err);
-}
-
-static enum rg_code load_merges(struct loader *l, const struct part *p, struct rg_err *err)
-{
-    struct rg_json_reader r;
-    enum rg_json_token    token;
-    uint32_t              rank = 0;
-    enum rg_code          code;
-
-    if (!p->text)
-        return rg_fail(err, RG_E_BAD_DATA, "model.merges is missing");
-    rg_json_reader_init(&r, p->text, p->len, JSON_DEPTH);
-    code = rg_json_read(&r, &token, err);
-    if (!code && token != RG_JSON_T_ARRAY_BEGIN)
-        return rg_fail(err, RG_E_BAD_DATA, "model.merges is not an array");
-    while (!code) {
-        bool skipped = false;
-
-        code = rg_json_read(&r, &token, err);
-        if (code || token == RG_JSON_T_ARRAY_END)
-            break;
-        if (token == RG_JSON_T_STRING)
-            code = merge_from_string(l, &r, rank, &skipped, err);
-        else if (token == RG_JSON_T_ARRAY_BEGIN)
-            code = merge_from_pair(l, &r, rank, err);
-        else
-            return rg_fail(err, RG_E_BAD_DATA, "model.merges: merge %u is no string or pair", rank);
-        rank += !skipped;
-    }
-    return code;
-}
-
 /* ---- the rest of model ---------------------------------------------------------------------- */
 
-static bool is_literal(const struct part *p, const char *literal)
+static bool is_literal(const struct rg_hf_part *p, const char *literal)
 {
     return p->len == strlen(literal) && memcmp(p->text, literal, p->len) == 0;
 }
 
 /* Absent, null, false, "" and 0 all mean that the option is off. */
-static bool is_off(const struct part *p)
+static bool is_off(const struct rg_hf_part *p)
 {
     static const char *const off[] = {"null", "false", "\"\"", "0", "0.0"};
 
@@ -316,9 +103,9 @@ enum {
     MODEL_PARTS
 };
 
-static enum rg_code check_model(const struct part *parts, struct rg_err *err)
+static enum rg_code check_model(const struct rg_hf_part *parts, struct rg_err *err)
 {
-    const struct part *type = &parts[MODEL_TYPE];
+    const struct rg_hf_part *type = &parts[MODEL_TYPE];
 
     if (type->text && !is_literal(type, "\"BPE\""))
         return rg_fail(err, RG_E_UNSUPPORTED, "model.type %.*s is not supported, only \"BPE\" is",
@@ -341,15 +128,15 @@ static enum rg_code check_bytes(const struct rg_bpe *b, struct rg_err *err)
 
         if (rg_token_map_find(&b->tokens, &byte, 1) < 0)
             return rg_fail(err, RG_E_UNSUPPORTED,
-                           "model.unk_token together with no token for byte 0x%02X is not supported",
-                           i);
+                           "model.unk_token with no token for byte 0x%02X is not supported", i);
     }
     return RG_OK;
 }
 
-static enum rg_code load_model(struct loader *l, const struct part *model, struct rg_err *err)
+static enum rg_code load_model(struct rg_hf_loader *l, const struct rg_hf_part *model,
+                               struct rg_err *err)
 {
-    struct part parts[MODEL_PARTS] = {
+    struct rg_hf_part parts[MODEL_PARTS] = {
         [MODEL_TYPE] = {.name = "type"},
         [MODEL_VOCAB] = {.name = "vocab"},
         [MODEL_MERGES] = {.name = "merges"},
@@ -368,9 +155,9 @@ static enum rg_code load_model(struct loader *l, const struct part *model, struc
     if (!code)
         code = check_model(parts, err);
     if (!code)
-        code = load_vocab(l, &parts[MODEL_VOCAB], err);
+        code = rg_hf_load_vocab(l, &parts[MODEL_VOCAB], err);
     if (!code)
-        code = load_merges(l, &parts[MODEL_MERGES], err);
+        code = rg_hf_load_merges(l, &parts[MODEL_MERGES], err);
     if (!code && !is_off(&parts[MODEL_UNK]))
         code = check_bytes(&l->t->bpe, err);
     l->t->bpe.whole_first =
@@ -392,8 +179,8 @@ static enum rg_code read_flag(const struct rg_json *j, const char *key, bool *ou
 }
 
 /* The id that `tokenizers` would give: that of the vocabulary, else the next free one. */
-static enum rg_code expected_id(struct loader *l, const char *content, size_t len, int32_t *id,
-                                struct rg_err *err)
+static enum rg_code expected_id(struct rg_hf_loader *l, const char *content, size_t len,
+                                int32_t *id, struct rg_err *err)
 {
     bool         exact;
     enum rg_code code;
@@ -409,7 +196,7 @@ static enum rg_code expected_id(struct loader *l, const char *content, size_t le
     return RG_OK;
 }
 
-static enum rg_code add_token(struct loader *l, const struct rg_json *j, struct rg_err *err)
+static enum rg_code add_token(struct rg_hf_loader *l, const struct rg_json *j, struct rg_err *err)
 {
     const struct rg_json *content, *id;
     struct rg_added_token token = {0};
@@ -461,7 +248,8 @@ static enum rg_code add_token(struct loader *l, const struct rg_json *j, struct 
                                    err);
 }
 
-static enum rg_code load_added(struct loader *l, const struct part *p, struct rg_err *err)
+static enum rg_code load_added(struct rg_hf_loader *l, const struct rg_hf_part *p,
+                               struct rg_err *err)
 {
     struct rg_json *list;
     enum rg_code    code = parse_part(p, &list, err);
@@ -486,7 +274,8 @@ static const char *type_of(const struct rg_json *j)
     return type && rg_json_type(type) == RG_JSON_STRING ? rg_json_string(type) : "";
 }
 
-static enum rg_code read_normalizer(struct loader *l, const struct rg_json *j, struct rg_err *err)
+static enum rg_code read_normalizer(struct rg_hf_loader *l, const struct rg_json *j,
+                                    struct rg_err *err)
 {
     const struct rg_json *steps;
     enum rg_code          code = RG_OK;
@@ -519,9 +308,9 @@ static bool decodes_byte_level(const struct rg_json *j)
     return strcmp(type_of(rg_json_first(steps)), "ByteLevel") == 0;
 }
 
-static enum rg_code load_steps(struct loader *l, const struct part *normalizer,
-                               const struct part *pre_tokenizer, const struct part *decoder,
-                               struct rg_err *err)
+static enum rg_code load_steps(struct rg_hf_loader *l, const struct rg_hf_part *normalizer,
+                               const struct rg_hf_part *pre_tokenizer,
+                               const struct rg_hf_part *decoder, struct rg_err *err)
 {
     struct rg_json *j = NULL;
     enum rg_code    code = parse_part(normalizer, &j, err);
@@ -539,15 +328,17 @@ static enum rg_code load_steps(struct loader *l, const struct part *normalizer,
     if (!code)
         code = parse_part(decoder, &j, err);
     if (!code && (!j || !decodes_byte_level(j)))
-        code = rg_fail(err, RG_E_UNSUPPORTED, "decoder: \"%.40s\" is not supported, only ByteLevel is",
+        code = rg_fail(err, RG_E_UNSUPPORTED,
+                       "decoder: \"%.40s\" is not supported, only ByteLevel is",
                        j ? type_of(j) : "null");
     rg_json_free(j);
     return code;
 }
 
-static enum rg_code load_text(struct loader *l, const char *text, size_t len, struct rg_err *err)
+static enum rg_code load_text(struct rg_hf_loader *l, const char *text, size_t len,
+                              struct rg_err *err)
 {
-    struct part parts[] = {{.name = "normalizer"},
+    struct rg_hf_part parts[] = {{.name = "normalizer"},
                            {.name = "pre_tokenizer"},
                            {.name = "decoder"},
                            {.name = "model"},
@@ -563,7 +354,7 @@ static enum rg_code load_text(struct loader *l, const char *text, size_t len, st
 
 enum rg_code rg_hf_tokenizer_load(struct rg_tokenizer *t, const char *path, struct rg_err *err)
 {
-    struct loader l = {.t = t};
+    struct rg_hf_loader l = {.t = t};
     char         *text = NULL;
     size_t        len;
     enum rg_code  code = rg_file_read(&text, &len, path, RG_LIMIT_TOKENIZER_BYTES, err);

@@ -5,7 +5,6 @@
 
 #include "base/limits.h"
 #include "base/utf8.h"
-#include "text/unicode.h"
 
 static bool is_printable_byte(uint32_t b)
 {
@@ -162,7 +161,7 @@ static enum rg_code find(struct splitter *s, size_t at, size_t *begin, size_t *e
     while (at < v->len) {
         const size_t n = rg_utf8_next(v->text + at, v->len - at, &cp);
 
-        if (rg_is_punctuation(cp)) {
+        if (s->stage->in_class(cp)) {
             *begin = at;
             *end = at + n;
             break;
@@ -260,7 +259,7 @@ static enum rg_code run_stage(struct rg_pretokenizer_run *r, uint32_t i, const s
         return r->piece(r->arg, v->text, v->len, err);
     switch (r->rules->stages[i].kind) {
     case RG_STAGE_REGEX:
-    case RG_STAGE_PUNCTUATION:
+    case RG_STAGE_CHARS:
         return run_split(r, i, v, err);
     case RG_STAGE_PREFIX_SPACE:
         return run_prefix(r, i, v, err);

@@ -19,7 +19,7 @@ enum { RG_PRETOKENIZER_STAGES = 16 };
 
 enum rg_stage_kind {
     RG_STAGE_REGEX,
-    RG_STAGE_PUNCTUATION,  /* single punctuation characters are the matches */
+    RG_STAGE_CHARS,        /* single characters of a class are the matches  */
     RG_STAGE_PREFIX_SPACE, /* puts a space before a piece that has none     */
     RG_STAGE_MAP_BYTES     /* bytes to ByteLevel's characters               */
 };
@@ -37,6 +37,7 @@ struct rg_stage {
     enum rg_split      split;
     bool               invert; /* matches and gaps change places */
     struct rg_regex   *regex;  /* owned; RG_STAGE_REGEX only     */
+    bool (*in_class)(uint32_t cp); /* RG_STAGE_CHARS only        */
 };
 
 struct rg_pretokenizer {

@@ -3,6 +3,7 @@
 
 #include "base/limits.h"
 #include "text/pretokenizer.h"
+#include "text/unicode.h"
 
 /* What ByteLevel splits with when use_regex is true: GPT-2's pattern, in PCRE2's dialect. */
 static const char gpt2_pattern[] =
@@ -85,7 +86,7 @@ static enum rg_code load_split(struct rg_pretokenizer *p, const struct rg_json *
 
     if (!source || rg_json_type(source) != RG_JSON_STRING)
         return rg_fail(err, RG_E_BAD_DATA,
-                       "pre_tokenizer: Split needs a pattern {\"Regex\": ...} or {\"String\": ...}");
+                       "pre_tokenizer: Split needs {\"Regex\": ...} or {\"String\": ...}");
     rg_buf_init(&b, RG_LIMIT_CONFIG_BYTES);
     code = read_behavior(j, &split, err);
     if (!code)
@@ -123,19 +124,18 @@ static enum rg_code load_byte_level(struct rg_pretokenizer *p, const struct rg_j
 static enum rg_code load_digits(struct rg_pretokenizer *p, const struct rg_json *j,
                                 struct rg_err *err)
 {
-    bool         individual;
-    enum rg_code code = read_bool(j, "individual_digits", false, &individual, err);
+    struct rg_stage stage = {.kind = RG_STAGE_CHARS, .in_class = rg_is_numeric};
+    bool            individual;
+    enum rg_code    code = read_bool(j, "individual_digits", false, &individual, err);
 
-    if (code)
-        return code;
-    return rg_pretokenizer_add_regex(p, individual ? "\\p{N}" : "\\p{N}+", RG_SPLIT_ISOLATED, false,
-                                     err);
+    stage.split = individual ? RG_SPLIT_ISOLATED : RG_SPLIT_CONTIGUOUS;
+    return code ? code : add_stage(p, &stage, err);
 }
 
 static enum rg_code load_punctuation(struct rg_pretokenizer *p, const struct rg_json *j,
                                      struct rg_err *err)
 {
-    struct rg_stage stage = {.kind = RG_STAGE_PUNCTUATION, .split = RG_SPLIT_ISOLATED};
+    struct rg_stage stage = {.kind = RG_STAGE_CHARS, .in_class = rg_is_punctuation};
     enum rg_code    code = RG_OK;
 
     if (rg_json_get(j, "behavior"))
@@ -162,8 +162,8 @@ static enum rg_code load_one(struct rg_pretokenizer *p, const struct rg_json *j,
         if (strcmp(rg_json_string(type), kinds[i].name) == 0)
             return kinds[i].load(p, j, err);
     return rg_fail(err, RG_E_UNSUPPORTED,
-                   "pre_tokenizer: %.40s is not supported (Split, ByteLevel, Digits, Punctuation and "
-                   "Sequence are)",
+                   "pre_tokenizer: %.40s is not supported (Split, ByteLevel, Digits, Punctuation "
+                   "and Sequence are)",
                    rg_json_string(type));
 }
 

@@ -154,8 +154,9 @@ static enum rg_code posix_class(struct translator *t, struct rg_char_set *s)
 {
     static const struct {
         const char *name, *property;
-    } names[] = {{"[:alpha:]", "Alphabetic"}, {"[:digit:]", "Nd"},        {"[:space:]", "White_Space"},
-                 {"[:upper:]", "Uppercase"},  {"[:lower:]", "Lowercase"}, {"[:cntrl:]", "Cc"}};
+    } names[] = {{"[:alpha:]", "Alphabetic"},  {"[:digit:]", "Nd"},
+                 {"[:space:]", "White_Space"}, {"[:upper:]", "Uppercase"},
+                 {"[:lower:]", "Lowercase"},   {"[:cntrl:]", "Cc"}};
 
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
         if (accept(t, names[i].name))

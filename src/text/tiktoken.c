@@ -9,8 +9,8 @@
 #include "text/tokenizer_impl.h"
 #include "text/unicode.h"
 
-/* Kimi's pattern in PCRE2's dialect.  A class such as [\p{Lu}...&&[^\p{Han}]] is one negated class of
- * the complements; Han is the script, as Oniguruma and Rust understand it. */
+/* Kimi's pattern in PCRE2's dialect.  A class such as [\p{Lu}...&&[^\p{Han}]] is one negated class
+ * of the complements; Han is the script, as Oniguruma and Rust understand it. */
 #define HEAD "[^\\r\\n\\p{L}\\p{N}]?"
 #define UPPER "[^\\p{Ll}\\p{N}\\p{P}\\p{S}\\p{Z}\\p{C}\\p{sc:Han}]"
 #define LOWER "[^\\p{Lu}\\p{Lt}\\p{N}\\p{P}\\p{S}\\p{Z}\\p{C}\\p{sc:Han}]"
@@ -266,8 +266,8 @@ enum rg_code rg_tiktoken_load(struct rg_tokenizer *t, const char *dir, struct rg
     return code;
 }
 
-/* tokenization_kimi.py: blocks of 400,000 characters, each cut before the 25,001st of a run of white
- * space or of other characters. */
+/* tokenization_kimi.py: blocks of 400,000 characters, each cut before the 25,001st of a run of
+ * white space or of other characters. */
 size_t rg_tiktoken_slice(const char *text, size_t len, size_t *block)
 {
     size_t   at = 0;

@@ -62,8 +62,8 @@ static enum rg_code load(struct rg_tokenizer *t, const char *dir, struct rg_err 
     use_tiktoken = rg_file_exists(tiktoken);
     if (!has_json && !use_tiktoken) {
         code = rg_fail(err, RG_E_USAGE,
-                       "%s: no tokenizer.json and no tiktoken.model; copy the tokenizer's files into "
-                       "the model's directory",
+                       "%s: no tokenizer.json and no tiktoken.model; copy the tokenizer's files "
+                       "into the model's directory",
                        dir);
         goto out;
     }
@@ -342,8 +342,8 @@ enum rg_code rg_tokenizer_encode(const struct rg_tokenizer *t, const char *text,
     enum rg_code code;
 
     if (len > TEXT_BYTES_MAX)
-        return rg_fail(err, RG_E_LIMIT, "a text of %zu bytes to tokenise, at most %zu are taken", len,
-                       TEXT_BYTES_MAX);
+        return rg_fail(err, RG_E_LIMIT, "a text of %zu bytes to tokenise, at most %zu are taken",
+                       len, TEXT_BYTES_MAX);
     if (len == 0)
         return RG_OK;
     /* A repaired or normalised text has at most three times the bytes. */

@@ -30,8 +30,8 @@ struct rg_tokenizer {
 };
 
 /* Gives token `id` its bytes, which replace earlier ones. */
-RG_CHECKED enum rg_code rg_tokenizer_set(struct rg_tokenizer *t, int32_t id, const char *p, size_t n,
-                                         uint8_t flags, struct rg_err *err);
+RG_CHECKED enum rg_code rg_tokenizer_set(struct rg_tokenizer *t, int32_t id, const char *p,
+                                         size_t n, uint8_t flags, struct rg_err *err);
 
 RG_CHECKED enum rg_code rg_hf_tokenizer_load(struct rg_tokenizer *t, const char *path,
                                              struct rg_err *err);
@@ -40,7 +40,7 @@ RG_CHECKED enum rg_code rg_hf_tokenizer_load(struct rg_tokenizer *t, const char 
 RG_CHECKED enum rg_code rg_tiktoken_load(struct rg_tokenizer *t, const char *dir,
                                          struct rg_err *err);
 
-/* How much of text Kimi's tokenizer takes at once.  *block counts on from call to call, 0 at first. */
+/* How much of text Kimi's tokenizer takes at once.  *block counts on over calls, 0 at first. */
 size_t rg_tiktoken_slice(const char *text, size_t len, size_t *block);
 
 #endif

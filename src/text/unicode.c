@@ -36,6 +36,13 @@ bool rg_is_punctuation(uint32_t cp)
     return in_ranges(rg_punctuation, rg_n_punctuation, cp);
 }
 
+bool rg_is_numeric(uint32_t cp)
+{
+    if (cp < 0x80)
+        return cp >= '0' && cp <= '9';
+    return in_ranges(rg_numeric, rg_n_numeric, cp);
+}
+
 bool rg_is_word(uint32_t cp)
 {
     return in_ranges(rg_word, rg_n_word, cp);

@@ -1,8 +1,8 @@
 /* unicode.h - the character properties that tokenizers need beside their regexes.
  *
- * Tables     unicode_data.c and nfc_data.c are made by tools/gen_unicode.py.  Normalisation and
- *            punctuation are those of Hugging Face's tokenizers, whose tables are older than
- *            today's Unicode (combining classes of about version 9, punctuation of about 8).
+ * Tables     unicode_data.c and nfc_data.c are made by tools/gen_unicode.py.  They are those of
+ *            Hugging Face's tokenizers 0.23, whose parts know different versions of Unicode:
+ *            combining classes about 9, punctuation about 8, digits 17, regexes 16.
  * Threads    Pure functions. */
 #ifndef RG_TEXT_UNICODE_H
 #define RG_TEXT_UNICODE_H
@@ -28,12 +28,15 @@ extern const struct rg_code_proxy rg_code_proxies[];
 extern const size_t               rg_n_code_proxies;
 extern const struct rg_code_range rg_punctuation[];
 extern const size_t               rg_n_punctuation;
+extern const struct rg_code_range rg_numeric[];
+extern const size_t               rg_n_numeric;
 extern const struct rg_code_range rg_word[];
 extern const size_t               rg_n_word;
 
 bool rg_is_white_space(uint32_t cp);    /* the property White_Space        */
 bool rg_is_python_space(uint32_t cp);   /* Python's str.isspace()          */
 bool rg_is_punctuation(uint32_t cp);    /* Hugging Face's Punctuation      */
+bool rg_is_numeric(uint32_t cp);        /* Hugging Face's Digits           */
 bool rg_is_word(uint32_t cp);           /* \w of Rust's regex crate        */
 
 /* Regexes run on a text in which every character that PCRE2's tables may lack is replaced by a
