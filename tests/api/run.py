@@ -1,0 +1,118 @@
+#!/usr/bin/env python3
+"""Tests of the HTTP API against a running server.
+
+usage: run.py --binary build/release/renga [--model DIR] [--json-suite DIR] [--filter TEXT]
+              [--openai-python PYTHON] [--openai-node DIR]
+
+Without --model a small random one is made (tiny_model.py).  --json-suite is JSONTestSuite's
+test_parsing directory; without it ../shared/jsontestsuite/test_parsing is taken if it is there.
+--openai-python is a Python that has the openai package, --openai-node a directory whose
+node_modules has it.  What is left out is said.  The last line is `N passed, N failed`.
+"""
+import argparse
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+sys.path.insert(0, str(HERE))
+
+import chat
+import http_matrix
+import json_suite
+import lifecycle
+import tiny_model
+from client import Failure, Server, check
+
+
+class Runner:
+    def __init__(self, text):
+        self.filter, self.passed, self.failed = text, 0, 0
+
+    def run(self, name, fn):
+        if self.filter and self.filter not in name:
+            return
+        begin = time.monotonic()
+        try:
+            said = fn()
+        except Failure as e:
+            self.failed += 1
+            print(f"FAIL {name}: {e}")
+        except Exception:
+            self.failed += 1
+            print(f"FAIL {name}:\n{traceback.format_exc()}")
+        else:
+            self.passed += 1
+            print(f"ok   {name} ({time.monotonic() - begin:.1f} s){': ' + said if said else ''}")
+        sys.stdout.flush()
+
+
+def tests_of(module):
+    return [(f"{module.__name__}.{n}", f) for n, f in vars(module).items()
+            if n.startswith("test_")]
+
+
+def sdk(command):
+    p = subprocess.run([str(c) for c in command], capture_output=True, text=True, timeout=120)
+    check(p.returncode == 0, p.stdout[-500:], p.stderr[-1500:])
+    return p.stdout.strip().split("\n")[-1]
+
+
+def on_one_server(runner, args, server):
+    for module in (chat, http_matrix):
+        for name, fn in tests_of(module):
+            runner.run(name, lambda fn=fn: fn(server))
+    if args.json_suite and args.json_suite.is_dir():
+        runner.run("json_suite", lambda: json_suite.run(server, args.json_suite))
+    else:
+        print("skip json_suite: no directory of JSONTestSuite (--json-suite)")
+    if args.openai_python:
+        runner.run("openai_sdk.py",
+                   lambda: sdk([args.openai_python, HERE / "openai_sdk.py", server.url]))
+    else:
+        print("skip openai_sdk.py: no Python with the openai package (--openai-python)")
+    if args.openai_node:
+        runner.run("openai_sdk.mjs", lambda: sdk(
+            ["node", HERE / "openai_sdk.mjs", server.url, args.openai_node]))
+    else:
+        print("skip openai_sdk.mjs: no node_modules with openai (--openai-node)")
+
+
+def main():
+    p = argparse.ArgumentParser(usage=__doc__)
+    p.add_argument("--binary", required=True, type=Path)
+    p.add_argument("--model", type=Path)
+    p.add_argument("--json-suite", type=Path,
+                   default=ROOT.parent / "shared" / "jsontestsuite" / "test_parsing")
+    p.add_argument("--filter")
+    p.add_argument("--openai-python", type=Path)
+    p.add_argument("--openai-node", type=Path)
+    args = p.parse_args()
+    runner = Runner(args.filter)
+    binary = str(args.binary.resolve())
+    with tempfile.TemporaryDirectory(prefix="renga-api-") as scratch:
+        model = str(args.model) if args.model else scratch + "/tiny"
+        if not args.model:
+            tiny_model.main(model)
+        with open(scratch + "/server.log", "w") as log:
+            server = Server(binary, model, log=log)
+            on_one_server(runner, args, server)
+            alive = server.process.poll() is None
+            runner.run("the server lived", lambda: check(alive, "it ended"))
+            runner.run("the server ended well", lambda: check(server.stop() == 0,
+                                                              server.process.returncode))
+        if runner.failed:
+            print("the server's last words:")
+            print("".join(open(scratch + "/server.log").readlines()[-15:]))
+        for name, fn in tests_of(lifecycle):
+            runner.run(name, lambda fn=fn: fn(binary, model))
+    print(f"{runner.passed} passed, {runner.failed} failed")
+    return 1 if runner.failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
