@@ -7,12 +7,17 @@
 #include "base/mem.h"
 
 #ifdef RG_HAVE_AVX2
+#include <cpuid.h>
+
 extern const struct rg_kernels rg_kernels_avx2;
 
 static bool cpu_has_avx2(void)
 {
+    uint32_t a, b, c = 0, d;
+
+    /* f16c by its CPUID bit: clang 14 does not know the name */
     return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-           __builtin_cpu_supports("f16c");
+           __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C) != 0;
 }
 #endif
 
