@@ -125,7 +125,9 @@ static bool prompt_fault(struct rg_api_error *error, const struct rg_err *err)
         rg_api_error_from(error, err);
         return false;
     }
-    return rg_api_fail(error, RG_API_INVALID_VALUE, "messages", "%s", err->message);
+    return rg_api_fail(error,
+                       err->code == RG_E_UNSUPPORTED ? RG_API_UNSUPPORTED : RG_API_INVALID_VALUE,
+                       "messages", "%s", err->message);
 }
 
 static bool make_prompt(struct rg_chat_request *r, const struct rg_llm *llm,

@@ -51,6 +51,7 @@ struct rg_http_server {
     uint32_t              n_conns;
     uint32_t              n_handles;
     bool                  draining;
+    bool                  accept_waits; /* memory was short for one; the timer tries again */
     int64_t               cut_at_ms;
     char                  read_buf[64 << 10];
 };

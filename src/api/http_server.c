@@ -44,10 +44,12 @@ void rg_server_forget(struct rg_http_conn *c)
         s->conns = c->next;
     if (c->next)
         c->next->prev = c->prev;
-    if (--s->n_conns == 0)
+    if (--s->n_conns == 0 && !s->accept_waits)
         uv_timer_stop(&s->timer);
     close_if_over(s);
 }
+
+static void on_connection(uv_stream_t *listener, int status);
 
 static void on_timer(uv_timer_t *timer)
 {
@@ -55,6 +57,8 @@ static void on_timer(uv_timer_t *timer)
     const int64_t          now = rg_clock_ms();
     struct rg_http_conn   *next;
 
+    if (s->accept_waits && !s->draining)
+        on_connection((uv_stream_t *)&s->listener, 0);
     /* A connection leaves the list only when its handle was closed, which is never from here. */
     for (struct rg_http_conn *c = s->conns; c; c = next) {
         next = c->next;
@@ -98,14 +102,19 @@ static void on_refused_closed(uv_handle_t *h)
     close_if_over(s);
 }
 
+static void need_timer(struct rg_http_server *s)
+{
+    if (!uv_is_active((uv_handle_t *)&s->timer))
+        (void)uv_timer_start(&s->timer, on_timer, TICK_MS, TICK_MS);
+}
+
 static void add_conn(struct rg_http_server *s, struct rg_http_conn *c)
 {
     c->next = s->conns;
     if (c->next)
         c->next->prev = c;
     s->conns = c;
-    if (!uv_is_active((uv_handle_t *)&s->timer))
-        (void)uv_timer_start(&s->timer, on_timer, TICK_MS, TICK_MS);
+    need_timer(s);
     (void)uv_tcp_nodelay(&c->tcp, 1);
     peer_name(c);
     rg_conn_start(c);
@@ -123,8 +132,11 @@ static void on_connection(uv_stream_t *listener, int status)
     if (status < 0)
         return;
     c = rg_calloc(1, sizeof *c);
-    if (!c || uv_tcp_init(s->loop, &c->tcp) != 0) {
+    /* libuv calls again only after an accept, so one that can't be made now must be made later. */
+    s->accept_waits = !c || uv_tcp_init(s->loop, &c->tcp) != 0;
+    if (s->accept_waits) {
         rg_free(c);
+        need_timer(s);
         return;
     }
     c->server = s;

@@ -300,6 +300,37 @@ static void a_waiting_stream_gets_comments(void **state)
     close_client(&c);
 }
 
+/* ---- memory ---- */
+
+/* Whatever allocation fails, the connection ends, nothing is left and the next request works. */
+static void survives_every_failed_allocation(void **state)
+{
+    static const char *const kinds[] = {
+        "\"stream\":true,\"stop\":[\"zz\"],\"n\":2", "\"logprobs\":true,\"max_tokens\":3"};
+
+    (void)state;
+    for (size_t kind = 0; kind < 2; kind++) {
+        uint32_t whole = 0;
+
+        for (int64_t n = 1; n <= 400 && whole < 3; n++) {
+            struct client c;
+
+            open_client(&c);
+            rg_mem_fail_at(n);
+            send_chat(&c, kinds[kind]);
+            send_text(&c, GET_CLOSE("/health"));
+            receive_all(&c);
+            rg_mem_fail_at(0);
+            whole++;
+            if (!strstr(c.data, "{\"status\":\"ok\"}") || strstr(c.data, "error"))
+                whole = 0;
+            close_client(&c);
+            wait_for_live(0);
+        }
+        assert_int_equal(whole, 3);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -317,6 +348,7 @@ int main(void)
         TEST(a_client_that_leaves_does_not_disturb_the_others),
         TEST(a_client_that_does_not_read_is_cut_off),
         TEST(a_waiting_stream_gets_comments),
+        TEST(survives_every_failed_allocation),
     };
 
     rg_log_setup(RG_LOG_OFF, RG_LOG_TEXT);

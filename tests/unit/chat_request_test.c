@@ -513,6 +513,8 @@ static void the_template_s_refusal_is_the_client_s_error(void **state)
     fake.render_code = RG_E_BAD_DATA;
     refuses("", RG_API_INVALID_VALUE, "messages");
     assert_non_null(strstr(error.message, "the template says no"));
+    fake.render_code = RG_E_UNSUPPORTED;
+    refuses("", RG_API_UNSUPPORTED, "messages");
     fake.render_code = RG_E_INTERNAL;
     refuses("", RG_API_INTERNAL, "");
     assert_int_equal(error.status, 500);

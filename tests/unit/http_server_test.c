@@ -336,6 +336,16 @@ static void one_address_has_256_connections(void **state)
         close_client(&clients[i]);
 }
 
+static void a_connection_without_memory_waits_for_some(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 3; i++) {
+        rg_mem_fail_at(1);
+        expect_answer(GET_CLOSE("/health"), "HTTP/1.1 200", "ok");
+        rg_mem_fail_at(0);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -354,6 +364,7 @@ int main(void)
         TEST(a_drain_ends_at_its_deadline),
         TEST(listens_elsewhere_only_with_keys_or_when_told_so),
         TEST(one_address_has_256_connections),
+        TEST(a_connection_without_memory_waits_for_some),
     };
 
     rg_log_setup(RG_LOG_OFF, RG_LOG_TEXT);

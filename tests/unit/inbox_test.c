@@ -1,0 +1,120 @@
+/* inbox_test.c - the hand-over from the engine's thread to the loop. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <pthread.h>
+
+#include <cmocka.h>
+
+#include "api/inbox.h"
+#include "base/mem.h"
+
+static struct {
+    uint32_t           n_tokens, n_news, n_ends;
+    int32_t            next_id;
+    bool               in_order;
+    enum rg_end_reason reason;
+    enum rg_code       code;
+    uint32_t           prefill_done;
+    struct rg_inbox   *inbox;
+} got;
+
+static void on_news(struct rg_slot *slot, const struct rg_inbox_news *news)
+{
+    (void)slot;
+    got.n_news++;
+    for (size_t i = 0; i < news->n_tokens; i++)
+        got.in_order &= news->tokens[i].sample.id == got.next_id++;
+    got.n_tokens += (uint32_t)news->n_tokens;
+    got.prefill_done = news->prefill_done;
+    if (!news->ended)
+        return;
+    got.n_ends++;
+    got.reason = news->reason;
+    got.code = news->err.code;
+    rg_inbox_close(got.inbox, NULL, NULL);
+}
+
+static void *send_tokens(void *arg)
+{
+    struct rg_slot *slot = arg;
+
+    for (int32_t i = 0; i < 3000; i++) {
+        const struct rg_event token = {.kind = RG_EVENT_TOKEN, .sample.id = i};
+
+        rg_inbox_on_event(slot, &token);
+    }
+    rg_inbox_on_event(slot, &(struct rg_event){.kind = RG_EVENT_END, .reason = RG_END_LENGTH});
+    return NULL;
+}
+
+static void open_inbox(uv_loop_t *loop, struct rg_slot *slot)
+{
+    memset(&got, 0, sizeof got);
+    got.in_order = true;
+    uv_loop_init(loop);
+    assert_int_equal(rg_inbox_open(&got.inbox, loop, on_news, NULL), RG_OK);
+    rg_slot_init(slot, got.inbox);
+}
+
+static void finish(uv_loop_t *loop, struct rg_slot *slot)
+{
+    uv_run(loop, UV_RUN_DEFAULT);
+    assert_int_equal(uv_loop_close(loop), 0);
+    rg_slot_free(slot);
+}
+
+static void tokens_arrive_once_and_in_order(void **state)
+{
+    const int64_t  live = rg_mem_live();
+    struct rg_slot slot;
+    pthread_t      engine;
+    uv_loop_t      loop;
+
+    (void)state;
+    open_inbox(&loop, &slot);
+    pthread_create(&engine, NULL, send_tokens, &slot);
+    finish(&loop, &slot);
+    pthread_join(engine, NULL);
+    assert_int_equal(got.n_tokens, 3000);
+    assert_true(got.in_order);
+    assert_int_equal(got.n_ends, 1);
+    assert_int_equal(got.reason, RG_END_LENGTH);
+    assert_int_equal(rg_mem_live(), live);
+}
+
+static void a_slot_that_lost_a_token_ends_with_an_error(void **state)
+{
+    const struct rg_event token = {.kind = RG_EVENT_TOKEN};
+    const struct rg_event prefill = {.kind = RG_EVENT_PREFILL, .done = 7, .total = 9};
+    const struct rg_event end = {.kind = RG_EVENT_END, .reason = RG_END_STOP};
+    struct rg_slot        slot;
+    uv_loop_t             loop;
+
+    (void)state;
+    for (int over = 0; over < 2; over++) {
+        open_inbox(&loop, &slot);
+        rg_inbox_on_event(&slot, &prefill);
+        for (int i = 0; i < RG_INBOX_TOKENS_MAX + over; i++)
+            rg_inbox_on_event(&slot, &token);
+        rg_inbox_on_event(&slot, &end);
+        finish(&loop, &slot);
+        assert_int_equal(got.n_tokens, RG_INBOX_TOKENS_MAX);
+        assert_int_equal(got.prefill_done, 7);
+        assert_int_equal(got.reason, over ? RG_END_ERROR : RG_END_STOP);
+        assert_int_equal(got.code, over ? RG_E_INTERNAL : RG_OK);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(tokens_arrive_once_and_in_order),
+        cmocka_unit_test(a_slot_that_lost_a_token_ends_with_an_error),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
