@@ -130,7 +130,8 @@ static void refuses_numbers_that_are_no_integers(void **state)
 
 static void prints_what_it_read(void **state)
 {
-    static const char text[] = "{\"a\":[1.0,9007199254740993,true,null,\"x\\n\\u0001\\\"\"],\"b\":{}}";
+    static const char text[] =
+        "{\"a\":[1.0,9007199254740993,true,null,\"x\\n\\u0001\\\"\"],\"b\":{}}";
     struct rg_json   *root;
     struct rg_buf     out;
 
