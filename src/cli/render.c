@@ -11,7 +11,7 @@
 
 static enum rg_code read_stdin(struct rg_buf *body, struct rg_err *err)
 {
-    char   chunk[1 << 14];
+    char chunk[1 << 14];
     size_t n;
 
     while ((n = fread(chunk, 1, sizeof chunk, stdin)) > 0) {
@@ -50,10 +50,10 @@ static enum rg_code print_ids(const char *dir, const struct rg_chat *chat,
                               const struct rg_prompt *p, struct rg_buf *out, struct rg_err *err)
 {
     struct rg_tokenizer *t = NULL;
-    struct rg_ids        ids = {0};
-    size_t               n = 0;
-    const char          *literals = rg_chat_literals(chat, &n);
-    enum rg_code         code = rg_tokenizer_open(&t, dir, err);
+    struct rg_ids ids = {0};
+    size_t n = 0;
+    const char *literals = rg_chat_literals(chat, &n);
+    enum rg_code code = rg_tokenizer_open(&t, dir, err);
 
     if (code == RG_OK)
         code = rg_tokenizer_set_template(t, literals, n, err);
@@ -73,11 +73,11 @@ static enum rg_code print_ids(const char *dir, const struct rg_chat *chat,
 
 enum rg_code rg_render(const char *model_dir, bool ids, bool spans, struct rg_err *err)
 {
-    struct rg_buf    body, out;
-    struct rg_json  *request = NULL;
-    struct rg_chat  *chat = NULL;
+    struct rg_buf body, out;
+    struct rg_json *request = NULL;
+    struct rg_chat *chat = NULL;
     struct rg_prompt prompt = {0};
-    enum rg_code     code;
+    enum rg_code code;
 
     rg_buf_init(&body, RG_LIMIT_BODY_BYTES);
     rg_buf_init(&out, (size_t)16 * RG_LIMIT_TEMPLATE_OUT_BYTES);

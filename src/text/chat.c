@@ -10,11 +10,11 @@
 #include "text/jinja.h"
 
 struct rg_chat {
-    struct rg_jinja *main;      /* owned: "default", or the only one */
-    struct rg_jinja *tool_use;  /* owned; NULL: main serves requests with tools too */
-    struct rg_json  *config;    /* owned: tokenizer_config.json, or NULL */
-    char            *literals;  /* owned */
-    size_t           n_literals;
+    struct rg_jinja *main;     /* owned: "default", or the only one */
+    struct rg_jinja *tool_use; /* owned; NULL: main serves requests with tools too */
+    struct rg_json *config;    /* owned: tokenizer_config.json, or NULL */
+    char *literals;            /* owned */
+    size_t n_literals;
 };
 
 static const char *const token_names[] = {"bos_token", "eos_token", "unk_token", "sep_token",
@@ -43,9 +43,9 @@ static const char *special_token(const struct rg_json *token)
 
 static enum rg_code read_config(struct rg_chat *c, const char *dir, struct rg_err *err)
 {
-    char        *path = rg_path_join(dir, "tokenizer_config.json");
-    char        *text = NULL;
-    size_t       len = 0;
+    char *path = rg_path_join(dir, "tokenizer_config.json");
+    char *text = NULL;
+    size_t len = 0;
     enum rg_code code = RG_OK;
 
     if (!path)
@@ -76,9 +76,9 @@ static enum rg_code parse(struct rg_jinja **out, const char *source, size_t len,
 /* chat_template.jinja; *found tells whether there is one. */
 static enum rg_code read_file(struct rg_chat *c, const char *dir, bool *found, struct rg_err *err)
 {
-    char        *path = rg_path_join(dir, "chat_template.jinja");
-    char        *text = NULL;
-    size_t       len = 0;
+    char *path = rg_path_join(dir, "chat_template.jinja");
+    char *text = NULL;
+    size_t len = 0;
     enum rg_code code = RG_OK;
 
     if (!path)
@@ -99,7 +99,7 @@ static enum rg_code read_named(struct rg_chat *c, const struct rg_json *item, co
                                struct rg_err *err)
 {
     const struct rg_json *name = NULL, *text = NULL;
-    struct rg_jinja     **slot;
+    struct rg_jinja **slot;
 
     if (rg_json_type(item) == RG_JSON_OBJECT) {
         name = rg_json_get(item, "name");
@@ -124,8 +124,8 @@ static enum rg_code read_named(struct rg_chat *c, const struct rg_json *item, co
 static enum rg_code read_from_config(struct rg_chat *c, const char *dir, struct rg_err *err)
 {
     const struct rg_json *t = c->config ? rg_json_get(c->config, "chat_template") : NULL;
-    char                 *where = rg_path_join(dir, "tokenizer_config.json");
-    enum rg_code          code = RG_OK;
+    char *where = rg_path_join(dir, "tokenizer_config.json");
+    enum rg_code code = RG_OK;
 
     if (!where)
         return rg_fail(err, RG_E_NOMEM, "chat template: out of memory");
@@ -167,12 +167,12 @@ static enum rg_code add_tokens(struct rg_buf *b, const struct rg_json *config, s
 static enum rg_code collect_literals(struct rg_chat *c, struct rg_err *err)
 {
     const struct rg_jinja *const templates[] = {c->main, c->tool_use};
-    struct rg_buf                b;
-    enum rg_code                 code = RG_OK;
+    struct rg_buf b;
+    enum rg_code code = RG_OK;
 
     rg_buf_init(&b, 4 * RG_LIMIT_TEMPLATE_BYTES + 2 * RG_LIMIT_CONFIG_BYTES);
     for (size_t i = 0; code == RG_OK && i < 2; i++) {
-        size_t      n;
+        size_t n;
         const char *p;
 
         if (!templates[i])
@@ -195,8 +195,8 @@ static enum rg_code collect_literals(struct rg_chat *c, struct rg_err *err)
 enum rg_code rg_chat_open(struct rg_chat **out, const char *dir, struct rg_err *err)
 {
     struct rg_chat *c = rg_calloc(1, sizeof *c);
-    bool            found = false;
-    enum rg_code    code;
+    bool found = false;
+    enum rg_code code;
 
     *out = NULL;
     if (!c)
@@ -243,7 +243,7 @@ bool rg_chat_uses(const struct rg_chat *c, const char *variable)
 
 static enum rg_code set_token(struct rg_jrun *r, const char *name, const struct rg_json *token)
 {
-    const char           *text = special_token(token);
+    const char *text = special_token(token);
     const struct rg_jstr *s;
 
     if (!text)
@@ -288,7 +288,7 @@ static enum rg_code set_variables(const struct rg_chat *c, struct rg_jrun *r,
                                   const struct rg_json *request)
 {
     const struct rg_json *more = rg_json_get(request, "chat_template_kwargs");
-    struct rg_jvalue      messages;
+    struct rg_jvalue messages;
 
     RG_TRY(set_tokens(c, r));
     RG_TRY(rg_chat_prepare(r, rg_json_get(request, "messages"), &messages));
@@ -319,7 +319,7 @@ enum rg_code rg_chat_render(const struct rg_chat *c, const struct rg_json *reque
                             struct rg_prompt *out, struct rg_err *err)
 {
     struct rg_jrun *r;
-    enum rg_code    code;
+    enum rg_code code;
 
     *out = (struct rg_prompt){0};
     if (rg_json_type(request) != RG_JSON_OBJECT)

@@ -1,8 +1,8 @@
 /* chat.h - a chat request to prompt bytes, by the checkpoint's own Jinja template.
  *
- * Template   chat_template.jinja, else tokenizer_config.json's chat_template (a string or a list of
- *            {name, template}).  It is parsed once, at load; what the interpreter does not know is an
- *            error then, naming the construct and its line.
+ * Template   chat_template.jinja, else tokenizer_config.json's chat_template (a string or a list
+ *            of {name, template}).  It is parsed once, at load; what the interpreter does not know
+ *            is an error then, naming the construct and its line.
  * Bounds     RG_LIMIT_TEMPLATE_*: steps, depth, output.
  * Trust      every byte of the output is marked as the template's own or as content.
  * Threads    rg_chat is immutable after opening; render from any thread. */

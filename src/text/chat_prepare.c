@@ -30,8 +30,7 @@ static enum rg_code part_text(struct rg_jrun *r, const struct rg_json *part, siz
                        "messages[%zu].content[%zu] is %s, should be an object", message, index,
                        rg_json_type_name(part));
     type = rg_json_get(part, "type");
-    if (type && (rg_json_type(type) != RG_JSON_STRING ||
-                 strcmp(rg_json_string(type), "text") != 0))
+    if (type && (rg_json_type(type) != RG_JSON_STRING || strcmp(rg_json_string(type), "text") != 0))
         return rg_fail(r->w.err, RG_E_UNSUPPORTED,
                        "messages[%zu].content[%zu].type: only \"text\" parts are supported",
                        message, index);
@@ -48,7 +47,7 @@ static enum rg_code join_parts(struct rg_jrun *r, const struct rg_json *parts, s
                                struct rg_jvalue *out)
 {
     struct rg_jtext *t = rg_jtext_new(&r->w, 0);
-    size_t           index = 0;
+    size_t index = 0;
 
     if (!t)
         return rg_jshort(&r->w);
@@ -84,10 +83,10 @@ static enum rg_code prepare_arguments(struct rg_jrun *r, const struct rg_json *a
                                       struct rg_jdict *function)
 {
     struct rg_jvalue v;
-    bool             ok = false;
+    bool ok = false;
 
     if (rg_json_type(arguments) == RG_JSON_STRING) {
-        const char  *text = rg_json_string(arguments);
+        const char *text = rg_json_string(arguments);
         const size_t n = strlen(text);
 
         if (n > 0)
@@ -113,7 +112,7 @@ static enum rg_code prepare_call(struct rg_jrun *r, const struct rg_json *call,
                                  struct rg_jvalue *out)
 {
     const struct rg_json *function, *arguments;
-    struct rg_jdict      *d, *f;
+    struct rg_jdict *d, *f;
 
     if (rg_json_type(call) != RG_JSON_OBJECT)
         return rg_jv_from_json(&r->w, call, out);
@@ -148,8 +147,8 @@ static enum rg_code prepare_calls(struct rg_jrun *r, const struct rg_json *calls
 static enum rg_code fill_reasoning(struct rg_jrun *r, struct rg_jdict *message)
 {
     static const char *const names[] = {"reasoning_content", "thinking", "reasoning"};
-    const size_t             n = sizeof names / sizeof *names;
-    const struct rg_jvalue  *found = NULL;
+    const size_t n = sizeof names / sizeof *names;
+    const struct rg_jvalue *found = NULL;
 
     for (size_t i = 0; !found && i < n; i++)
         found = rg_jdict_get_text(message, names[i]);
@@ -168,8 +167,8 @@ static enum rg_code prepare_message(struct rg_jrun *r, const struct rg_json *mes
                                     struct rg_jvalue *out)
 {
     const struct rg_json *content, *calls;
-    struct rg_jdict      *d;
-    struct rg_jvalue      v;
+    struct rg_jdict *d;
+    struct rg_jvalue v;
 
     if (rg_json_type(message) != RG_JSON_OBJECT)
         return rg_fail(r->w.err, RG_E_BAD_DATA, "messages[%zu] is %s, should be an object", index,
@@ -195,7 +194,7 @@ enum rg_code rg_chat_prepare(struct rg_jrun *r, const struct rg_json *messages,
                              struct rg_jvalue *out)
 {
     struct rg_jlist *l = rg_jlist_new(&r->w, 0);
-    size_t           index = 0;
+    size_t index = 0;
 
     if (!l)
         return rg_jshort(&r->w);

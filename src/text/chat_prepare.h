@@ -1,8 +1,9 @@
 /* chat_prepare.h - messages of a request as templates expect them (private to src/text).
  *
  * Templates are written for one shape of a message; OpenAI's clients send several.  Text parts are
- * joined; null or missing content becomes ""; a tool call's arguments that hold a JSON object become
- * that object; other null keys go; reasoning_content, thinking and reasoning fill each other. */
+ * joined; null or missing content becomes ""; a tool call's arguments that hold a JSON object
+ * become that object; other null keys go; reasoning_content, thinking and reasoning fill each
+ * other. */
 #ifndef RG_TEXT_CHAT_PREPARE_H
 #define RG_TEXT_CHAT_PREPARE_H
 

@@ -1,8 +1,8 @@
 /* jinja.h - chat templates: parsed once, run for each request (private to src/text).
  *
- * The language is Jinja's as transformers sets it up: trim_blocks, lstrip_blocks, break and continue,
- * generation blocks, tojson as json.dumps(ensure_ascii=False), no autoescape, nothing but data to
- * look at.  What the interpreter does not know is an error when a template is parsed.
+ * The language is Jinja's as transformers sets it up: trim_blocks, lstrip_blocks, break and
+ * continue, generation blocks, tojson as json.dumps(ensure_ascii=False), no autoescape, nothing but
+ * data to look at.  What the interpreter does not know is an error when a template is parsed.
  * Limits     RG_LIMIT_TEMPLATE_*, and jinja_value.h.
  * Threads    A parsed template is immutable: any number of threads run it. */
 #ifndef RG_TEXT_JINJA_H
@@ -24,8 +24,8 @@ const char *rg_jinja_literals(const struct rg_jinja *t, size_t *len);
 /* True if the template reads a variable of this name. */
 bool rg_jinja_uses(const struct rg_jinja *t, const char *name);
 
-/* One rendering: rg_jinja_begin(), any number of rg_jinja_set() with values made in rg_jinja_work(),
- * rg_jinja_run(), rg_jinja_end().  err is borrowed until the end. */
+/* One rendering: rg_jinja_begin(), any number of rg_jinja_set() with values made in
+ * rg_jinja_work(), rg_jinja_run(), rg_jinja_end().  err is borrowed until the end. */
 struct rg_jrun;
 RG_CHECKED enum rg_code rg_jinja_begin(struct rg_jrun **out, const struct rg_jinja *t,
                                        struct rg_err *err);

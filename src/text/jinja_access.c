@@ -56,7 +56,7 @@ enum rg_code rg_jget_attr(struct rg_jrun *r, struct rg_jvalue a, const struct rg
                           const struct rg_jmethod *method, struct rg_jvalue *out)
 {
     const struct rg_jmethod *m = method ? rg_jmethod_for(method, a.type) : NULL;
-    const struct rg_jvalue  *v = NULL;
+    const struct rg_jvalue *v = NULL;
 
     if (a.type == RG_J_UNDEFINED)
         return rg_jundefined(r, a);
@@ -100,7 +100,7 @@ static enum rg_code item_of_sequence(struct rg_jrun *r, struct rg_jvalue a, int6
     }
 
     const struct rg_jstr *s = a.as.string;
-    const size_t          from = rg_jstr_offset(s, (size_t)i);
+    const size_t from = rg_jstr_offset(s, (size_t)i);
 
     RG_TRY(rg_jwork_spend(&r->w, s->chars == s->len ? 1 : from));
     size_t to = from + 1;
@@ -147,8 +147,8 @@ static enum rg_code path_step(struct rg_jrun *r, struct rg_jvalue a, struct rg_j
                               struct rg_jvalue *out)
 {
     const struct rg_jstr *s = part.as.string;
-    int64_t               i = 0;
-    bool                  digits = s->len > 0 && s->len < 10;
+    int64_t i = 0;
+    bool digits = s->len > 0 && s->len < 10;
 
     for (size_t k = 0; digits && k < s->len; k++) {
         const char c = rg_jstr_data(s)[k];
@@ -166,7 +166,7 @@ enum rg_code rg_jget_path(struct rg_jrun *r, struct rg_jvalue a, struct rg_jvalu
         return rg_jget_item(r, a, path, out);
 
     const struct rg_jstr *s = path.as.string;
-    size_t                from = 0;
+    size_t from = 0;
 
     *out = a;
     for (size_t at = 0; at <= s->len; at++) {
@@ -199,7 +199,7 @@ static enum rg_code resolve(struct rg_jrun *r, const struct rg_jvalue bounds[3],
     if (value[2] == 0)
         return rg_jfail(&r->w, RG_E_BAD_DATA, "slice with step 0");
 
-    const bool    down = value[2] < 0;
+    const bool down = value[2] < 0;
     const int64_t least = down ? -1 : 0, most = down ? n - 1 : n;
 
     for (size_t i = 0; i < 2; i++) {
@@ -222,7 +222,7 @@ static enum rg_code resolve(struct rg_jrun *r, const struct rg_jvalue bounds[3],
 static int64_t slice_length(const struct slice *s)
 {
     const uint64_t step = s->step < 0 ? 0 - (uint64_t)s->step : (uint64_t)s->step;
-    const int64_t  distance = s->step < 0 ? s->start - s->stop : s->stop - s->start;
+    const int64_t distance = s->step < 0 ? s->start - s->stop : s->stop - s->start;
 
     return distance <= 0 ? 0 : (int64_t)(((uint64_t)distance - 1) / step + 1);
 }
@@ -248,22 +248,20 @@ static enum rg_code slice_string(struct rg_jrun *r, const struct rg_jstr *s,
     const int64_t n = slice_length(slice);
 
     for (int64_t i = 0; i < n; i++)
-        RG_TRY(rg_jtext_add_str(&r->w, t,
-                                chars->items[slice->start + i * slice->step].as.string));
+        RG_TRY(rg_jtext_add_str(&r->w, t, chars->items[slice->start + i * slice->step].as.string));
     return rg_jtext_value(&r->w, t, out);
 }
 
 enum rg_code rg_jget_slice(struct rg_jrun *r, struct rg_jvalue a, const struct rg_jvalue bounds[3],
                            struct rg_jvalue *out)
 {
-    struct slice     slice = {0};
+    struct slice slice = {0};
     struct rg_jlist *l;
-    int64_t          length = 0;
+    int64_t length = 0;
 
     if (a.type == RG_J_UNDEFINED)
         return rg_jundefined(r, a);
-    if (a.type != RG_J_STRING && a.type != RG_J_LIST && a.type != RG_J_TUPLE &&
-        a.type != RG_J_VIEW)
+    if (a.type != RG_J_STRING && a.type != RG_J_LIST && a.type != RG_J_TUPLE && a.type != RG_J_VIEW)
         return rg_jfail(&r->w, RG_E_BAD_DATA, "slice of %s", rg_jv_type_name(a));
     RG_TRY(rg_jv_length(&r->w, a, &length));
     RG_TRY(resolve(r, bounds, length, &slice));
@@ -277,6 +275,6 @@ enum rg_code rg_jget_slice(struct rg_jrun *r, struct rg_jvalue a, const struct r
         return rg_jshort(&r->w);
     for (int64_t i = 0; i < n; i++)
         RG_TRY(rg_jlist_push(&r->w, l, a.as.list->items[slice.start + i * slice.step]));
-    *out = rg_jv_list(a.type, l);
+    *out = rg_jv_list(a.type == RG_J_TUPLE ? RG_J_TUPLE : RG_J_LIST, l);
     return RG_OK;
 }

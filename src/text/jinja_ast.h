@@ -1,6 +1,6 @@
 /* jinja_ast.h - a parsed chat template: tokens, expressions, statements (private to src/text).
  *
- * Lifetime   Everything lives in the arena of its struct rg_jinja and is only read after parsing. */
+ * Lifetime   The arena of its struct rg_jinja; only read after parsing. */
 #ifndef RG_TEXT_JINJA_AST_H
 #define RG_TEXT_JINJA_AST_H
 
@@ -24,15 +24,15 @@ enum rg_jtoken_kind {
 
 struct rg_jtoken {
     enum rg_jtoken_kind kind;
-    uint32_t            line;
-    const char         *text; /* borrowed: source bytes; a STRING's without quotes, escapes undone */
-    size_t              len;
-    char                op[3]; /* of an OPERATOR: "+", "//", "==" ... */
+    uint32_t line;
+    const char *text; /* borrowed: source bytes; a STRING's without quotes, escapes undone */
+    size_t len;
+    char op[3]; /* of an OPERATOR: "+", "//", "==" ... */
 };
 
 struct rg_jtokens {
     struct rg_jtoken *items;
-    uint32_t          n, capacity;
+    uint32_t n, capacity;
 };
 
 /* Splits a source (valid UTF-8, line ends LF) into tokens; the last one is RG_JT_END. */
@@ -43,11 +43,11 @@ RG_CHECKED enum rg_code rg_jinja_lex(struct rg_jwork *w, const char *source, siz
 
 struct rg_jname {
     const struct rg_jstr *string; /* trusted */
-    const char           *text;   /* the same with a NUL */
-    uint64_t              hash;
-    uint32_t              called_line; /* of the first call of a function of this name; 0 = none */
-    bool                  is_read;  /* as a variable */
-    bool                  is_bound; /* by set, for, macro or a parameter */
+    const char *text;             /* the same with a NUL */
+    uint64_t hash;
+    uint32_t called_line; /* of the first call of a function of this name; 0 = none */
+    bool is_read;         /* as a variable */
+    bool is_bound;        /* by set, for, macro or a parameter */
 };
 
 /* ---- expressions ---------------------------------------------------------------------------- */
@@ -69,10 +69,10 @@ enum rg_jexpr_kind {
     RG_JX_POS,
     RG_JX_AND,
     RG_JX_OR,
-    RG_JX_BINARY, /* a op b */
-    RG_JX_CONCAT, /* args joined by ~ */
+    RG_JX_BINARY,  /* a op b */
+    RG_JX_CONCAT,  /* args joined by ~ */
     RG_JX_COMPARE, /* args[0] ops[0] args[1] ops[1] ... */
-    RG_JX_IF      /* b if a else c; c may be NULL */
+    RG_JX_IF       /* b if a else c; c may be NULL */
 };
 
 enum rg_jop {
@@ -98,36 +98,36 @@ struct rg_jtest;
 struct rg_jmethod;
 
 struct rg_jexpr {
-    enum rg_jexpr_kind       kind;
-    enum rg_jop              op;
-    uint32_t                 line;
-    uint32_t                 name;   /* NAME, ATTR: number of the name */
-    uint32_t                 height; /* of the tree below */
-    uint32_t                 n_args, n_keywords;
-    struct rg_jexpr         *a, *b, *c, *d;
-    struct rg_jexpr        **args;
-    struct rg_jexpr        **keywords;      /* values of name=value */
-    uint32_t                *keyword_names; /* numbers of names */
-    uint8_t                 *ops;           /* COMPARE: enum rg_jop */
-    struct rg_jvalue         value;
+    enum rg_jexpr_kind kind;
+    enum rg_jop op;
+    uint32_t line;
+    uint32_t name;   /* NAME, ATTR: number of the name */
+    uint32_t height; /* of the tree below */
+    uint32_t n_args, n_keywords;
+    struct rg_jexpr *a, *b, *c, *d;
+    struct rg_jexpr **args;
+    struct rg_jexpr **keywords; /* values of name=value */
+    uint32_t *keyword_names;    /* numbers of names */
+    uint8_t *ops;               /* COMPARE: enum rg_jop */
+    struct rg_jvalue value;
     const struct rg_jfilter *filter;
-    const struct rg_jtest   *test;
+    const struct rg_jtest *test;
     const struct rg_jmethod *method; /* ATTR: the first method of that name, or NULL */
 };
 
 /* ---- statements ----------------------------------------------------------------------------- */
 
 enum rg_jstmt_kind {
-    RG_JS_DATA,   /* value: a string */
-    RG_JS_OUTPUT, /* expr */
-    RG_JS_IF,     /* expr, body, orelse (an elif is an IF in orelse) */
-    RG_JS_FOR,    /* target, expr, test or NULL, body, orelse */
-    RG_JS_SET,    /* target, expr */
+    RG_JS_DATA,    /* value: a string */
+    RG_JS_OUTPUT,  /* expr */
+    RG_JS_IF,      /* expr, body, orelse (an elif is an IF in orelse) */
+    RG_JS_FOR,     /* target, expr, test or NULL, body, orelse */
+    RG_JS_SET,     /* target, expr */
     RG_JS_CAPTURE, /* target, expr = filters or NULL, body */
-    RG_JS_FILTER, /* expr = filters, body */
-    RG_JS_MACRO,  /* macro */
-    RG_JS_WITH,   /* names, values, body */
-    RG_JS_SCOPE,  /* body: a generation block */
+    RG_JS_FILTER,  /* expr = filters, body */
+    RG_JS_MACRO,   /* macro */
+    RG_JS_WITH,    /* names, values, body */
+    RG_JS_SCOPE,   /* body: a generation block */
     RG_JS_BREAK,
     RG_JS_CONTINUE
 };
@@ -135,74 +135,40 @@ enum rg_jstmt_kind {
 struct rg_jstmt;
 
 struct rg_jmacro {
-    uint32_t          name;
-    uint32_t          n_params;
-    uint32_t         *params;   /* numbers of names */
+    uint32_t name;
+    uint32_t n_params;
+    uint32_t *params;           /* numbers of names */
     struct rg_jexpr **defaults; /* [n_params]; NULL = none */
-    struct rg_jstmt  *body;
+    struct rg_jstmt *body;
 };
 
 struct rg_jstmt {
     enum rg_jstmt_kind kind;
-    uint32_t           line;
-    struct rg_jstmt   *next;
-    struct rg_jexpr   *expr, *target, *test;
-    struct rg_jstmt   *body, *orelse;
-    struct rg_jvalue   value;
-    struct rg_jmacro  *macro;
-    uint32_t           n_names;
-    uint32_t          *names;
-    struct rg_jexpr  **values;
+    uint32_t line;
+    struct rg_jstmt *next;
+    struct rg_jexpr *expr, *target, *test;
+    struct rg_jstmt *body, *orelse;
+    struct rg_jvalue value;
+    struct rg_jmacro *macro;
+    uint32_t n_names;
+    uint32_t *names;
+    struct rg_jexpr **values;
 };
 
 /* ---- the template --------------------------------------------------------------------------- */
 
 struct rg_jinja {
-    struct rg_jwork  work; /* owns everything below */
+    struct rg_jwork work; /* owns everything below */
     struct rg_jstmt *body;
     struct rg_jname *names;
-    uint32_t         n_names, names_capacity;
-    uint32_t        *index; /* hash table of name numbers + 1 */
-    uint32_t         index_size;
-    uint32_t         loop_name; /* the number of "loop" */
+    uint32_t n_names, names_capacity;
+    uint32_t *index; /* hash table of name numbers + 1 */
+    uint32_t index_size;
+    uint32_t loop_name; /* the number of "loop" */
     struct rg_jtext *literals;
 };
 
 /* The number of a name, added when it is new. */
 RG_CHECKED enum rg_code rg_jname_add(struct rg_jinja *t, const char *p, size_t n, uint32_t *out);
-
-/* The parser's state: jinja_parser.c reads statements, jinja_parse_expr.c expressions. */
-struct rg_jparser {
-    struct rg_jinja        *t;
-    struct rg_jwork        *w; /* == &t->work */
-    const struct rg_jtoken *tokens;
-    uint32_t                at;
-    uint32_t                depth;
-    uint32_t                loops; /* of the macro or template that is being read */
-};
-
-const struct rg_jtoken *rg_jparse_peek(const struct rg_jparser *p);
-void                    rg_jparse_next(struct rg_jparser *p);
-bool rg_jparse_is_name(const struct rg_jparser *p, const char *name);
-bool rg_jparse_is_op(const struct rg_jparser *p, const char *op);
-bool rg_jparse_skip_name(struct rg_jparser *p, const char *name);
-bool rg_jparse_skip_op(struct rg_jparser *p, const char *op);
-RG_CHECKED enum rg_code rg_jparse_expect_op(struct rg_jparser *p, const char *op);
-RG_CHECKED enum rg_code rg_jparse_expect_name(struct rg_jparser *p, uint32_t *name);
-enum rg_code            rg_jparse_unexpected(struct rg_jparser *p, const char *wanted);
-RG_CHECKED enum rg_code rg_jparse_enter(struct rg_jparser *p); /* one level deeper */
-
-enum rg_jtuple_mode {
-    RG_JTUPLE_FULL,   /* with inline if */
-    RG_JTUPLE_NO_IF,  /* conditions and loop sources */
-    RG_JTUPLE_PAREN,  /* inside ( ): may be empty */
-    RG_JTUPLE_TARGET  /* names, and attributes of namespaces */
-};
-RG_CHECKED enum rg_code rg_jparse_tuple(struct rg_jparser *p, enum rg_jtuple_mode mode,
-                                        struct rg_jexpr **out);
-RG_CHECKED enum rg_code rg_jparse_expr(struct rg_jparser *p, struct rg_jexpr **out);
-/* "name(args)|name ..." applied to input, which is NULL in filter blocks. */
-RG_CHECKED enum rg_code rg_jparse_filters(struct rg_jparser *p, struct rg_jexpr *input, bool inline_,
-                                          struct rg_jexpr **out);
 
 #endif

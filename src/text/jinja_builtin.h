@@ -1,7 +1,7 @@
 /* jinja_builtin.h - the tables of filters, tests, methods and functions a template may use.
  *
- * What is in no table is an error when a template is parsed.  A function gets its arguments bound to
- * the parameter names of its row; "*" means that it reads them itself. */
+ * What is in no table is an error when a template is parsed.  A function gets its arguments bound
+ * to the parameter names of its row; "*" means that it reads them itself. */
 #ifndef RG_TEXT_JINJA_BUILTIN_H
 #define RG_TEXT_JINJA_BUILTIN_H
 
@@ -12,12 +12,12 @@ enum { RG_JPARAMS_MAX = 6 };
 
 /* Arguments of one call. */
 struct rg_jargs {
-    struct rg_jvalue        *items;
-    uint32_t                 n;
-    struct rg_jvalue        *keywords;
-    const char *const       *keyword_names;
-    uint32_t                 n_keywords;
-    struct rg_jvalue         slots[RG_JPARAMS_MAX]; /* by parameter; RG_J_ABSENT when not given */
+    struct rg_jvalue *items;
+    uint32_t n;
+    struct rg_jvalue *keywords;
+    const char *const *keyword_names;
+    uint32_t n_keywords;
+    struct rg_jvalue slots[RG_JPARAMS_MAX]; /* by parameter; RG_J_ABSENT when not given */
 };
 
 typedef enum rg_code rg_jfilter_fn(struct rg_jrun *r, struct rg_jvalue in, struct rg_jargs *args,
@@ -28,48 +28,48 @@ typedef enum rg_code rg_jfunction_fn(struct rg_jrun *r, struct rg_jargs *args,
                                      struct rg_jvalue *out);
 
 struct rg_jfilter {
-    const char    *name;
+    const char *name;
     rg_jfilter_fn *fn;
-    const char    *params; /* "indent first blank", or "*" */
-    uint32_t       n_required;
+    const char *params; /* "indent first blank", or "*" */
+    uint32_t n_required;
 };
 
 struct rg_jtest {
-    const char  *name;
-    uint32_t     types;  /* set of 1 << enum rg_jtype; used when fn is NULL */
+    const char *name;
+    uint32_t types; /* set of 1 << enum rg_jtype; used when fn is NULL */
     rg_jtest_fn *fn;
-    uint32_t     n_args; /* exactly */
+    uint32_t n_args; /* exactly */
 };
 
 enum { /* the types that a method belongs to */
-    RG_JM_STRING = 1,
-    RG_JM_LIST = 2,
-    RG_JM_TUPLE = 4,
-    RG_JM_DICT = 8,
-    RG_JM_LOOP = 16
+       RG_JM_STRING = 1,
+       RG_JM_LIST = 2,
+       RG_JM_TUPLE = 4,
+       RG_JM_DICT = 8,
+       RG_JM_LOOP = 16
 };
 
 struct rg_jmethod {
-    const char    *name;
-    uint32_t       types;
+    const char *name;
+    uint32_t types;
     rg_jfilter_fn *fn; /* in = the object */
-    const char    *params;
-    uint32_t       n_required;
+    const char *params;
+    uint32_t n_required;
 };
 
 struct rg_jfunction {
-    const char      *name;
+    const char *name;
     rg_jfunction_fn *fn;
-    const char      *params;
-    uint32_t         n_required;
+    const char *params;
+    uint32_t n_required;
 };
 
 extern const struct rg_jmethod rg_jmethods_of_strings[]; /* ends with a NULL name */
 
 /* NULL: none of that name. */
-const struct rg_jfilter   *rg_jfilter_find(const char *name);
-const struct rg_jtest     *rg_jtest_find(const char *name);
-const struct rg_jmethod   *rg_jmethod_find(const char *name);
+const struct rg_jfilter *rg_jfilter_find(const char *name);
+const struct rg_jtest *rg_jtest_find(const char *name);
+const struct rg_jmethod *rg_jmethod_find(const char *name);
 const struct rg_jfunction *rg_jfunction_find(const char *name);
 
 /* The row of method's name for a type; NULL: that type has no such method. */

@@ -6,14 +6,14 @@
 const char *rg_jv_type_name(struct rg_jvalue v)
 {
     static const char *const names[] = {
-        [RG_J_ABSENT] = "nothing",    [RG_J_UNDEFINED] = "an undefined value",
-        [RG_J_NONE] = "none",         [RG_J_BOOL] = "a boolean",
-        [RG_J_INT] = "an integer",    [RG_J_BIGINT] = "an integer",
-        [RG_J_FLOAT] = "a float",     [RG_J_STRING] = "a string",
-        [RG_J_LIST] = "a list",       [RG_J_TUPLE] = "a tuple",
-        [RG_J_VIEW] = "a view",       [RG_J_ITER] = "a generator",
-        [RG_J_DICT] = "a mapping",    [RG_J_NAMESPACE] = "a namespace",
-        [RG_J_LOOP] = "a loop",       [RG_J_MACRO] = "a macro",
+        [RG_J_ABSENT] = "nothing",      [RG_J_UNDEFINED] = "an undefined value",
+        [RG_J_NONE] = "none",           [RG_J_BOOL] = "a boolean",
+        [RG_J_INT] = "an integer",      [RG_J_BIGINT] = "an integer",
+        [RG_J_FLOAT] = "a float",       [RG_J_STRING] = "a string",
+        [RG_J_LIST] = "a list",         [RG_J_TUPLE] = "a tuple",
+        [RG_J_VIEW] = "a view",         [RG_J_ITER] = "a generator",
+        [RG_J_DICT] = "a mapping",      [RG_J_NAMESPACE] = "a namespace",
+        [RG_J_LOOP] = "a loop",         [RG_J_MACRO] = "a macro",
         [RG_J_FUNCTION] = "a function", [RG_J_METHOD] = "a method",
     };
 
@@ -75,7 +75,7 @@ static int order_int_float(int64_t i, double d)
 static int order_big(const struct rg_jstr *a, const struct rg_jstr *b)
 {
     const bool a_minus = rg_jstr_data(a)[0] == '-', b_minus = rg_jstr_data(b)[0] == '-';
-    int        c;
+    int c;
 
     if (a_minus != b_minus)
         return a_minus ? -1 : 1;
@@ -117,7 +117,7 @@ static bool order_numbers(struct rg_jvalue a, struct rg_jvalue b, int *out)
 
 static enum rg_code enter(struct rg_jwork *w)
 {
-    if (++w->depth > RG_JVALUE_DEPTH_MAX * 8)
+    if (++w->depth > RG_JDEPTH_MAX)
         return rg_jfail(w, RG_E_LIMIT, "values nested too deeply");
     return rg_jwork_spend(w, sizeof(struct rg_jvalue));
 }
@@ -254,7 +254,7 @@ static enum rg_code characters(struct rg_jwork *w, const struct rg_jstr *s, stru
 
     for (size_t at = 0; at < s->len;) {
         struct rg_jvalue c;
-        size_t           next = at + 1;
+        size_t next = at + 1;
 
         while (next < s->len && ((unsigned char)p[next] & 0xC0) == 0x80)
             next++;

@@ -6,8 +6,8 @@
 
 #include "text/jinja_builtin.h"
 
-#define METHOD(name_)                                                                      \
-    static enum rg_code name_(struct rg_jrun *r, struct rg_jvalue in, struct rg_jargs *args, \
+#define METHOD(name_)                                                                              \
+    static enum rg_code name_(struct rg_jrun *r, struct rg_jvalue in, struct rg_jargs *args,       \
                               struct rg_jvalue *out)
 
 /* ---- lists ---------------------------------------------------------------------------------- */
@@ -35,7 +35,7 @@ METHOD(list_extend)
 METHOD(list_insert)
 {
     struct rg_jlist *l = in.as.list;
-    int64_t          at = 0;
+    int64_t at = 0;
 
     RG_TRY(rg_jarg_int(r, args, 0, &at));
     RG_TRY(rg_jwork_spend(&r->w, l->n * sizeof *l->items));
@@ -53,7 +53,7 @@ METHOD(list_insert)
 METHOD(list_pop)
 {
     struct rg_jlist *l = in.as.list;
-    int64_t          at = -1;
+    int64_t at = -1;
 
     RG_TRY(rg_jarg_int(r, args, 0, &at));
     if (at < 0)
@@ -86,7 +86,7 @@ METHOD(list_index)
 METHOD(list_count)
 {
     const struct rg_jlist *l = in.as.list;
-    int64_t                n = 0;
+    int64_t n = 0;
 
     for (uint32_t i = 0; i < l->n; i++) {
         bool same;
@@ -122,6 +122,7 @@ static enum rg_code view(struct rg_jrun *r, const struct rg_jdict *d, bool keys,
 
     if (!l)
         return rg_jshort(&r->w);
+    l->shown = keys && values ? "dict_items" : keys ? "dict_keys" : "dict_values";
     for (uint32_t i = 0; i < d->n; i++) {
         struct rg_jvalue v = keys ? d->pairs[i].key : d->pairs[i].value;
 
@@ -188,7 +189,7 @@ METHOD(dict_update)
 {
     if (args->n == 1 && args->items[0].type == RG_J_DICT) {
         const struct rg_jdict *from = args->items[0].as.dict;
-        const uint32_t         n = from->n; /* from may be the dict itself */
+        const uint32_t n = from->n; /* from may be the dict itself */
 
         for (uint32_t i = 0; i < n; i++)
             RG_TRY(rg_jdict_set(&r->w, in.as.dict, from->pairs[i].key, from->pairs[i].value));
@@ -239,7 +240,7 @@ METHOD(loop_changed)
 {
     struct rg_jloop *loop = in.as.loop;
     struct rg_jlist *values = rg_jlist_new(&r->w, args->n);
-    bool             same = false;
+    bool same = false;
 
     if (!values)
         return rg_jshort(&r->w);

@@ -22,7 +22,7 @@ static struct rg_jvalue *binding(const struct rg_jrun *r, uint32_t name)
 
 struct rg_jvalue rg_jscope_get(const struct rg_jrun *r, uint32_t name)
 {
-    const struct rg_jvalue    *v = binding(r, name);
+    const struct rg_jvalue *v = binding(r, name);
     const struct rg_jfunction *f;
 
     if (v)
@@ -36,7 +36,7 @@ struct rg_jvalue rg_jscope_get(const struct rg_jrun *r, uint32_t name)
 enum rg_code rg_jscope_set(struct rg_jrun *r, uint32_t name, struct rg_jvalue v)
 {
     struct rg_jscope *s = r->scope;
-    void             *bindings;
+    void *bindings;
 
     if (!s) {
         r->top[name] = v;
@@ -124,8 +124,8 @@ static enum rg_code assign(struct rg_jrun *r, const struct rg_jexpr *target, str
 static enum rg_code loop_items(struct rg_jrun *r, const struct rg_jstmt *s, struct rg_jlist **out)
 {
     struct rg_jscope *outer = r->scope;
-    struct rg_jlist  *all, *chosen;
-    struct rg_jvalue  source, keep;
+    struct rg_jlist *all, *chosen;
+    struct rg_jvalue source, keep;
 
     RG_TRY(rg_jeval(r, s->expr, &source));
     RG_TRY(rg_jv_items(&r->w, source, &all));
@@ -150,8 +150,8 @@ static enum rg_code loop_items(struct rg_jrun *r, const struct rg_jstmt *s, stru
 static enum rg_code exec_for(struct rg_jrun *r, const struct rg_jstmt *s)
 {
     struct rg_jscope *outer = r->scope;
-    struct rg_jloop  *loop = rg_jalloc(&r->w, sizeof *loop);
-    const uint32_t    loop_name = r->t->loop_name;
+    struct rg_jloop *loop = rg_jalloc(&r->w, sizeof *loop);
+    const uint32_t loop_name = r->t->loop_name;
 
     if (!loop)
         return rg_jshort(&r->w);
@@ -201,7 +201,7 @@ static uint32_t param_of(const struct rg_jrun *r, const struct rg_jmacro *m, con
 static enum rg_code bind_params(struct rg_jrun *r, const struct rg_jmacro *m,
                                 const struct rg_jargs *args)
 {
-    const char       *name = r->t->names[m->name].text;
+    const char *name = r->t->names[m->name].text;
     struct rg_jvalue *given = rg_jalloc(&r->w, m->n_params * sizeof *given);
 
     if (!given)
@@ -234,7 +234,7 @@ enum rg_code rg_jmacro_call(struct rg_jrun *r, const struct rg_jclosure *macro,
                             struct rg_jargs *args, struct rg_jvalue *out)
 {
     struct rg_jscope *outer = r->scope;
-    const uint32_t    line = r->w.line;
+    const uint32_t line = r->w.line;
 
     if (++r->calls > RG_LIMIT_TEMPLATE_DEPTH)
         return rg_jfail(&r->w, RG_E_LIMIT, "macro calls nested more than %u deep",
@@ -342,7 +342,7 @@ static enum rg_code exec_one(struct rg_jrun *r, const struct rg_jstmt *s)
 
 enum rg_code rg_jexec(struct rg_jrun *r, const struct rg_jstmt *body)
 {
-    if (++r->w.depth > RG_JRUN_DEPTH_MAX)
+    if (++r->w.depth > RG_JDEPTH_MAX)
         return rg_jfail(&r->w, RG_E_LIMIT, "nested too deeply");
     for (const struct rg_jstmt *s = body; s && r->flow == RG_JFLOW_NEXT; s = s->next) {
         r->w.line = s->line;
@@ -429,7 +429,7 @@ enum rg_code rg_jinja_run(struct rg_jrun *r, struct rg_prompt *out)
 
 struct rg_jtree {
     struct rg_jtree *next;
-    struct rg_json  *root; /* owned */
+    struct rg_json *root; /* owned */
 };
 
 enum rg_code rg_jrun_parse_json(struct rg_jrun *r, const char *text, size_t len,
@@ -442,7 +442,7 @@ enum rg_code rg_jrun_parse_json(struct rg_jrun *r, const char *text, size_t len,
         return rg_jshort(&r->w);
     RG_TRY(rg_jwork_spend(&r->w, len));
 
-    struct rg_err      why;
+    struct rg_err why;
     const enum rg_code code = rg_json_parse(&tree->root, text, len, &rg_json_limits_request, &why);
 
     if (code == RG_E_NOMEM)

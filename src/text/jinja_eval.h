@@ -7,47 +7,45 @@
 struct rg_jargs;
 struct rg_jtree;
 
-enum { RG_JRUN_DEPTH_MAX = 768 }; /* C recursion: some hundred bytes of stack per level */
-
 struct rg_jbinding {
-    uint32_t         name;
+    uint32_t name;
     struct rg_jvalue value;
 };
 
 /* Variables of a loop body, a macro call or a block; lookups go outwards. */
 struct rg_jscope {
-    struct rg_jscope   *parent; /* NULL: the template's own variables, in rg_jrun.top */
+    struct rg_jscope *parent; /* NULL: the template's own variables, in rg_jrun.top */
     struct rg_jbinding *bindings;
-    uint32_t            n, capacity;
+    uint32_t n, capacity;
 };
 
 struct rg_jloop {
     struct rg_jlist *list;
-    uint32_t         at;
+    uint32_t at;
     struct rg_jvalue seen; /* of loop.changed(); ABSENT at first */
 };
 
 struct rg_jclosure {
     const struct rg_jmacro *macro;
-    struct rg_jscope       *scope; /* where it was defined */
+    struct rg_jscope *scope; /* where it was defined */
 };
 
 struct rg_jbound {
     const struct rg_jmethod *method;
-    struct rg_jvalue         object;
+    struct rg_jvalue object;
 };
 
 enum rg_jflow { RG_JFLOW_NEXT, RG_JFLOW_BREAK, RG_JFLOW_CONTINUE };
 
 struct rg_jrun {
-    struct rg_jwork        w;
+    struct rg_jwork w;
     const struct rg_jinja *t;
-    struct rg_jtext       *out;
-    struct rg_jscope      *scope;
-    struct rg_jvalue      *top; /* [t->n_names] variables of the template; ABSENT = not set */
-    enum rg_jflow          flow;
-    uint32_t               calls; /* macro calls inside each other */
-    struct rg_jtree       *trees; /* JSON whose strings are borrowed */
+    struct rg_jtext *out;
+    struct rg_jscope *scope;
+    struct rg_jvalue *top; /* [t->n_names] variables of the template; ABSENT = not set */
+    enum rg_jflow flow;
+    uint32_t calls;         /* macro calls inside each other */
+    struct rg_jtree *trees; /* JSON whose strings are borrowed */
 };
 
 RG_CHECKED enum rg_code rg_jeval(struct rg_jrun *r, const struct rg_jexpr *x,
@@ -58,7 +56,7 @@ RG_CHECKED enum rg_code rg_jeval_filters(struct rg_jrun *r, const struct rg_jexp
 RG_CHECKED enum rg_code rg_jexec(struct rg_jrun *r, const struct rg_jstmt *body);
 
 /* Variables (jinja_eval.c). */
-struct rg_jvalue       rg_jscope_get(const struct rg_jrun *r, uint32_t name);
+struct rg_jvalue rg_jscope_get(const struct rg_jrun *r, uint32_t name);
 RG_CHECKED enum rg_code rg_jscope_set(struct rg_jrun *r, uint32_t name, struct rg_jvalue v);
 RG_CHECKED enum rg_code rg_jmacro_call(struct rg_jrun *r, const struct rg_jclosure *macro,
                                        struct rg_jargs *args, struct rg_jvalue *out);

@@ -18,7 +18,7 @@ enum rg_code rg_jundefined(struct rg_jrun *r, struct rg_jvalue v)
 static enum rg_code eval_args(struct rg_jrun *r, const struct rg_jexpr *x, struct rg_jargs *args)
 {
     const uint32_t n = x->n_args + x->n_keywords;
-    const char   **names = NULL;
+    const char **names = NULL;
 
     *args = (struct rg_jargs){.n = x->n_args, .n_keywords = x->n_keywords};
     if (n == 0)
@@ -71,10 +71,10 @@ static enum rg_code call_value(struct rg_jrun *r, struct rg_jvalue callee, struc
 
 static enum rg_code eval_call(struct rg_jrun *r, const struct rg_jexpr *x, struct rg_jvalue *out)
 {
-    const struct rg_jexpr   *callee = x->a;
+    const struct rg_jexpr *callee = x->a;
     const struct rg_jmethod *method = NULL;
-    struct rg_jargs          args;
-    struct rg_jvalue         object;
+    struct rg_jargs args;
+    struct rg_jvalue object;
 
     if (callee->kind == RG_JX_ATTR) {
         RG_TRY(rg_jeval(r, callee->a, &object));
@@ -111,9 +111,9 @@ enum rg_code rg_jeval_filters(struct rg_jrun *r, const struct rg_jexpr *x, struc
 
 static enum rg_code eval_test(struct rg_jrun *r, const struct rg_jexpr *x, struct rg_jvalue *out)
 {
-    struct rg_jargs  args;
+    struct rg_jargs args;
     struct rg_jvalue in;
-    bool             is;
+    bool is;
 
     RG_TRY(rg_jeval(r, x->a, &in));
     RG_TRY(eval_args(r, x, &args));
@@ -160,9 +160,9 @@ static enum rg_code eval_dict(struct rg_jrun *r, const struct rg_jexpr *x, struc
 
 static enum rg_code eval_access(struct rg_jrun *r, const struct rg_jexpr *x, struct rg_jvalue *out)
 {
-    struct rg_jvalue        a, key;
-    struct rg_jvalue        bounds[3] = {rg_jv_none(), rg_jv_none(), rg_jv_none()};
-    const struct rg_jexpr  *parts[3] = {x->b, x->c, x->d};
+    struct rg_jvalue a, key;
+    struct rg_jvalue bounds[3] = {rg_jv_none(), rg_jv_none(), rg_jv_none()};
+    const struct rg_jexpr *parts[3] = {x->b, x->c, x->d};
 
     RG_TRY(rg_jeval(r, x->a, &a));
     if (x->kind == RG_JX_ATTR) {
@@ -198,11 +198,10 @@ static enum rg_code eval_concat(struct rg_jrun *r, const struct rg_jexpr *x, str
     return RG_OK;
 }
 
-static enum rg_code eval_compare(struct rg_jrun *r, const struct rg_jexpr *x,
-                                 struct rg_jvalue *out)
+static enum rg_code eval_compare(struct rg_jrun *r, const struct rg_jexpr *x, struct rg_jvalue *out)
 {
     struct rg_jvalue left, right;
-    bool             holds = true;
+    bool holds = true;
 
     RG_TRY(rg_jeval(r, x->args[0], &left));
     for (uint32_t i = 1; holds && i < x->n_args; i++) {
@@ -304,7 +303,7 @@ enum rg_code rg_jeval(struct rg_jrun *r, const struct rg_jexpr *x, struct rg_jva
     r->w.line = x->line;
     if (++r->w.steps > RG_LIMIT_TEMPLATE_STEPS)
         return rg_jfail(&r->w, RG_E_LIMIT, "more than %u steps", RG_LIMIT_TEMPLATE_STEPS);
-    if (++r->w.depth > RG_JRUN_DEPTH_MAX)
+    if (++r->w.depth > RG_JDEPTH_MAX)
         return rg_jfail(&r->w, RG_E_LIMIT, "nested too deeply");
     RG_TRY(eval(r, x, out));
     r->w.depth--;

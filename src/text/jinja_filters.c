@@ -1,4 +1,6 @@
 /* jinja_filters.c - filters that look at one value, and the table of all filters. */
+#include "text/jinja_filters.h"
+
 #include <errno.h>
 #include <math.h>
 #include <stdio.h>
@@ -6,7 +8,6 @@
 #include <string.h>
 
 #include "base/json.h"
-#include "text/jinja_filters.h"
 #include "text/jinja_unicode.h"
 
 /* ---- text ----------------------------------------------------------------------------------- */
@@ -68,7 +69,7 @@ RG_JFILTER(trim)
 RG_JFILTER(replace)
 {
     struct rg_jvalue from, to;
-    int64_t          count = -1;
+    int64_t count = -1;
 
     RG_TRY(rg_jv_string(&r->w, in, &in));
     RG_TRY(rg_jv_string(&r->w, args->slots[0], &from));
@@ -115,12 +116,12 @@ static enum rg_code indentation(struct rg_jrun *r, struct rg_jvalue width,
 
 RG_JFILTER(indent)
 {
-    const bool            first = rg_jarg_truth(args, 1, false);
-    const bool            blank = rg_jarg_truth(args, 2, false);
-    struct rg_jtext      *t = rg_jtext_new(&r->w, 0);
+    const bool first = rg_jarg_truth(args, 1, false);
+    const bool blank = rg_jarg_truth(args, 2, false);
+    struct rg_jtext *t = rg_jtext_new(&r->w, 0);
     const struct rg_jstr *by;
-    struct rg_jargs       none = {0};
-    struct rg_jvalue      lines;
+    struct rg_jargs none = {0};
+    struct rg_jvalue lines;
 
     if (!t)
         return rg_jshort(&r->w);
@@ -156,8 +157,8 @@ static enum rg_code separators(struct rg_jrun *r, struct rg_jvalue v, struct rg_
     struct rg_jlist *l;
 
     if (v.type == RG_J_ABSENT || v.type == RG_J_NONE) {
-        style->item_separator = rg_jstr_copy(&r->w, style->indent ? "," : ", ",
-                                             style->indent ? 1 : 2, false);
+        style->item_separator =
+            rg_jstr_copy(&r->w, style->indent ? "," : ", ", style->indent ? 1 : 2, false);
         style->key_separator = rg_jstr_copy(&r->w, ": ", 2, false);
         return style->item_separator && style->key_separator ? RG_OK : rg_jshort(&r->w);
     }
@@ -173,7 +174,7 @@ RG_JFILTER(tojson)
 {
     struct rg_jjson_style style = {.ascii = rg_jarg_truth(args, 0, false),
                                    .sort_keys = rg_jarg_truth(args, 3, false)};
-    struct rg_jtext      *t = rg_jtext_new(&r->w, 0);
+    struct rg_jtext *t = rg_jtext_new(&r->w, 0);
 
     if (!t)
         return rg_jshort(&r->w);
@@ -220,7 +221,7 @@ static bool number_text(const struct rg_jstr *s, char *out, size_t size)
 
 static bool to_float(struct rg_jvalue v, double *out)
 {
-    char  text[128];
+    char text[128];
     char *end;
 
     if (v.type == RG_J_FLOAT)
@@ -242,9 +243,9 @@ static bool to_float(struct rg_jvalue v, double *out)
 
 RG_JFILTER(to_int)
 {
-    char    text[128];
-    char   *end;
-    double  d;
+    char text[128];
+    char *end;
+    double d;
 
     if (in.type == RG_J_UNDEFINED)
         return rg_jundefined(r, in);
@@ -292,9 +293,9 @@ RG_JFILTER(absolute)
 RG_JFILTER(round_filter)
 {
     const struct rg_jstr *method = NULL;
-    int64_t               digits = 0;
-    double                d, scale = 1;
-    char                  text[400];
+    int64_t digits = 0;
+    double d, scale = 1;
+    char text[400];
 
     RG_TRY(rg_jarg_int(r, args, 0, &digits));
     RG_TRY(rg_jarg_string(r, args, 1, &method));
@@ -304,7 +305,8 @@ RG_JFILTER(round_filter)
     for (int64_t i = 0; i < digits; i++)
         scale *= 10;
     if (!method || rg_jstr_is(method, "common")) {
-        /* The decimal text is rounded from the exact value, halves to even, like Python's round(). */
+        /* The decimal text is rounded from the exact value, halves to even, like Python's round().
+         */
         (void)snprintf(text, sizeof text, "%.*f", (int)digits, d);
         *out = rg_jv_float(strtod(text, NULL));
     } else if (rg_jstr_is(method, "ceil")) {
@@ -321,8 +323,8 @@ RG_JFILTER(round_filter)
 
 RG_JFILTER(default_filter)
 {
-    const bool missing = in.type == RG_J_UNDEFINED ||
-                         (rg_jarg_truth(args, 1, false) && !rg_jv_truth(in));
+    const bool missing =
+        in.type == RG_J_UNDEFINED || (rg_jarg_truth(args, 1, false) && !rg_jv_truth(in));
 
     *out = in;
     if (!missing)
@@ -354,6 +356,10 @@ RG_JFILTER(attr)
 {
     (void)args;
     RG_TRY(rg_jv_string(&r->w, args->slots[0], out));
+    if (in.type == RG_J_DICT) { /* its keys are no attributes */
+        *out = rg_jv_undefined();
+        return RG_OK;
+    }
     return rg_jget_attr(r, in, out->as.string, NULL, out);
 }
 

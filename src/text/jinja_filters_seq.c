@@ -76,7 +76,7 @@ enum rg_code rg_jfilter_reverse(struct rg_jrun *r, struct rg_jvalue in, struct r
                                 struct rg_jvalue *out)
 {
     const struct rg_jvalue down[3] = {rg_jv_none(), rg_jv_none(), rg_jv_int(-1)};
-    struct rg_jlist       *from, *l;
+    struct rg_jlist *from, *l;
 
     (void)args;
     if (in.type == RG_J_STRING)
@@ -108,7 +108,7 @@ enum rg_code rg_jfilter_batch(struct rg_jrun *r, struct rg_jvalue in, struct rg_
                               struct rg_jvalue *out)
 {
     struct rg_jlist *from, *batches, *batch = NULL;
-    int64_t          size = 0;
+    int64_t size = 0;
 
     RG_TRY(rg_jarg_int(r, args, 0, &size));
     if (size < 1)
@@ -210,9 +210,9 @@ static enum rg_code map_attribute(struct rg_jrun *r, const struct rg_jlist *from
 enum rg_code rg_jfilter_map(struct rg_jrun *r, struct rg_jvalue in, struct rg_jargs *args,
                             struct rg_jvalue *out)
 {
-    struct rg_jlist         *from, *l;
+    struct rg_jlist *from, *l;
     const struct rg_jfilter *f;
-    char                     name[64];
+    char name[64];
 
     RG_TRY(items_or_none(r, in, &from));
     RG_TRY(new_list(r, &l));
@@ -227,7 +227,7 @@ enum rg_code rg_jfilter_map(struct rg_jrun *r, struct rg_jvalue in, struct rg_ja
     if (!f)
         return rg_jfail(&r->w, RG_E_UNSUPPORTED, "unknown filter '%s'", name);
     for (uint32_t i = 0; i < from->n; i++) {
-        struct rg_jargs  rest = rest_of(args, 1);
+        struct rg_jargs rest = rest_of(args, 1);
         struct rg_jvalue v;
 
         RG_TRY(rg_jfilter_call(r, f, from->items[i], &rest, &v));
@@ -240,10 +240,10 @@ enum rg_code rg_jfilter_map(struct rg_jrun *r, struct rg_jvalue in, struct rg_ja
 static enum rg_code choose(struct rg_jrun *r, struct rg_jvalue in, const struct rg_jargs *args,
                            bool by_attr, bool keep, struct rg_jvalue *out)
 {
-    const uint32_t         skip = by_attr ? 1 : 0;
+    const uint32_t skip = by_attr ? 1 : 0;
     const struct rg_jtest *test = NULL;
-    struct rg_jlist       *from, *l;
-    char                   name[64];
+    struct rg_jlist *from, *l;
+    char name[64];
 
     if (args->n < skip)
         return rg_jfail(&r->w, RG_E_BAD_DATA, "selectattr without an attribute");
@@ -257,8 +257,8 @@ static enum rg_code choose(struct rg_jrun *r, struct rg_jvalue in, const struct 
     RG_TRY(new_list(r, &l));
     for (uint32_t i = 0; i < from->n; i++) {
         struct rg_jvalue v = from->items[i];
-        struct rg_jargs  rest;
-        bool             is;
+        struct rg_jargs rest;
+        bool is;
 
         if (by_attr)
             RG_TRY(rg_jget_path(r, v, args->items[0], &v));
@@ -300,10 +300,10 @@ enum rg_code rg_jfilter_rejectattr(struct rg_jrun *r, struct rg_jvalue in, struc
 /* ---- sorting -------------------------------------------------------------------------------- */
 
 struct sorter {
-    struct rg_jrun  *r;
+    struct rg_jrun *r;
     struct rg_jpair *pairs; /* key and what is sorted by it */
     struct rg_jpair *spare;
-    bool             reverse;
+    bool reverse;
 };
 
 /* What an item is ordered by: an attribute, in lower case unless case counts. */
@@ -318,11 +318,36 @@ static enum rg_code sort_key(struct rg_jrun *r, struct rg_jvalue v, struct rg_jv
     return RG_OK;
 }
 
+/* The attributes "a,b" of an item as a list: two that both lack them are equal. */
+static enum rg_code attributes_key(struct rg_jrun *r, struct rg_jvalue v, struct rg_jvalue names,
+                                   bool case_sensitive, struct rg_jvalue *out)
+{
+    const struct rg_jmethod *split = rg_jmethod_find("split");
+    struct rg_jargs args = {0};
+    struct rg_jlist *l;
+
+    if (names.type != RG_J_STRING)
+        return sort_key(r, v, names, case_sensitive, out);
+    RG_TRY(new_list(r, &l));
+    args.slots[0] = rg_jv_str(rg_jstr_copy(&r->w, ",", 1, true));
+    if (!args.slots[0].as.string)
+        return rg_jshort(&r->w);
+    RG_TRY(split->fn(r, names, &args, &names));
+    for (uint32_t i = 0; i < names.as.list->n; i++) {
+        struct rg_jvalue key;
+
+        RG_TRY(sort_key(r, v, names.as.list->items[i], case_sensitive, &key));
+        RG_TRY(rg_jlist_push(&r->w, l, key));
+    }
+    *out = rg_jv_list(RG_J_LIST, l);
+    return RG_OK;
+}
+
 /* A stable merge sort of pairs [from, to): comparisons may fail, which qsort() cannot say. */
 static enum rg_code merge_sort(struct sorter *s, uint32_t from, uint32_t to)
 {
     const uint32_t middle = from + (to - from) / 2;
-    uint32_t       left = from, right = middle;
+    uint32_t left = from, right = middle;
 
     if (to - from < 2)
         return RG_OK;
@@ -357,7 +382,7 @@ static enum rg_code sort_pairs(struct rg_jrun *r, struct rg_jpair *pairs, uint32
 enum rg_code rg_jfilter_sort(struct rg_jrun *r, struct rg_jvalue in, struct rg_jargs *args,
                              struct rg_jvalue *out)
 {
-    const bool       case_sensitive = rg_jarg_truth(args, 1, false);
+    const bool case_sensitive = rg_jarg_truth(args, 1, false);
     struct rg_jlist *from, *l;
     struct rg_jpair *pairs;
 
@@ -367,7 +392,7 @@ enum rg_code rg_jfilter_sort(struct rg_jrun *r, struct rg_jvalue in, struct rg_j
     if (!pairs)
         return rg_jshort(&r->w);
     for (uint32_t i = 0; i < from->n; i++) {
-        RG_TRY(sort_key(r, from->items[i], args->slots[2], case_sensitive, &pairs[i].key));
+        RG_TRY(attributes_key(r, from->items[i], args->slots[2], case_sensitive, &pairs[i].key));
         pairs[i].value = from->items[i];
     }
     RG_TRY(sort_pairs(r, pairs, from->n, rg_jarg_truth(args, 0, false)));
@@ -381,9 +406,9 @@ enum rg_code rg_jfilter_dictsort(struct rg_jrun *r, struct rg_jvalue in, struct 
                                  struct rg_jvalue *out)
 {
     const struct rg_jvalue absent = {.type = RG_J_ABSENT};
-    const struct rg_jstr  *by = NULL;
-    struct rg_jlist       *items, *l;
-    struct rg_jpair       *pairs;
+    const struct rg_jstr *by = NULL;
+    struct rg_jlist *items, *l;
+    struct rg_jpair *pairs;
 
     if (in.type == RG_J_UNDEFINED)
         return rg_jundefined(r, in);
@@ -437,7 +462,7 @@ enum rg_code rg_jfilter_unique(struct rg_jrun *r, struct rg_jvalue in, struct rg
 static enum rg_code extreme(struct rg_jrun *r, struct rg_jvalue in, const struct rg_jargs *args,
                             int wanted, struct rg_jvalue *out)
 {
-    const bool       case_sensitive = rg_jarg_truth(args, 0, false);
+    const bool case_sensitive = rg_jarg_truth(args, 0, false);
     struct rg_jlist *l;
     struct rg_jvalue best = rg_jv_none(), key;
 

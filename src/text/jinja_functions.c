@@ -1,4 +1,5 @@
 /* jinja_functions.c - binding of arguments, and the functions a template may call. */
+#include <stdio.h>
 #include <string.h>
 #include <time.h>
 
@@ -12,7 +13,7 @@
 static uint32_t param_index(const char *params, const char *name)
 {
     const size_t n = strlen(name);
-    uint32_t     i = 0;
+    uint32_t i = 0;
 
     for (const char *p = params; *p; i++) {
         const size_t length = strcspn(p, " ");
@@ -96,8 +97,7 @@ bool rg_jarg_truth(const struct rg_jargs *args, uint32_t i, bool otherwise)
 /* ---- functions ------------------------------------------------------------------------------ */
 
 /* The message is the template author's word to the user: nothing is put before it. */
-static enum rg_code raise_exception(struct rg_jrun *r, struct rg_jargs *args,
-                                    struct rg_jvalue *out)
+static enum rg_code raise_exception(struct rg_jrun *r, struct rg_jargs *args, struct rg_jvalue *out)
 {
     RG_TRY(rg_jv_string(&r->w, args->slots[0], out));
     return rg_fail(r->w.err, RG_E_BAD_DATA, "%.*s", (int)out->as.string->len,
@@ -107,9 +107,9 @@ static enum rg_code raise_exception(struct rg_jrun *r, struct rg_jargs *args,
 static enum rg_code strftime_now(struct rg_jrun *r, struct rg_jargs *args, struct rg_jvalue *out)
 {
     const struct rg_jstr *format = NULL;
-    const time_t          now = (time_t)rg_clock_unix();
-    struct tm             parts;
-    char                  text[1024], format_text[256];
+    const time_t now = (time_t)rg_clock_unix();
+    struct tm parts;
+    char text[1024], format_text[256];
 
     RG_TRY(rg_jarg_string(r, args, 0, &format));
     if (!format || format->len >= sizeof format_text)
@@ -174,25 +174,38 @@ static enum rg_code dict(struct rg_jrun *r, struct rg_jargs *args, struct rg_jva
     return RG_OK;
 }
 
-static enum rg_code namespace(struct rg_jrun *r, struct rg_jargs *args, struct rg_jvalue *out)
-{
-    RG_TRY(dict(r, args, out));
-    for (uint32_t i = 0; i < out->as.dict->n; i++) {
+static enum rg_code namespace(struct rg_jrun *r, struct rg_jargs *args, struct rg_jvalue *out) {
+    RG_TRY(dict(r, args, out)); for (uint32_t i = 0; i < out->as.dict->n; i++){
         const struct rg_jvalue key = out->as.dict->pairs[i].key;
 
-        if (key.type == RG_J_STRING && key.as.string->len && rg_jstr_data(key.as.string)[0] == '_')
-            return rg_jfail(&r->w, RG_E_BAD_DATA, "namespace attribute '%.*s' begins with '_'",
-                            (int)key.as.string->len, rg_jstr_data(key.as.string));
-    }
-    out->type = RG_J_NAMESPACE;
-    return RG_OK;
+        if (key.type == RG_J_STRING && key.as.string->len &&
+            rg_jstr_data(key.as.string)[0] ==
+                '_') return rg_jfail(&r->w, RG_E_BAD_DATA,
+                                     "namespace attribute '%.*s' begins with '_'",
+                                     (int)key.as.string->len, rg_jstr_data(key.as.string));}
+out->type = RG_J_NAMESPACE;
+return RG_OK;
 }
 
 enum { RANGE_MAX = 100000 }; /* as in jinja2's sandbox */
 
+/* How Python prints a range; NULL when memory is short. */
+static const char *range_text(struct rg_jrun *r, int64_t start, int64_t stop, int64_t step)
+{
+    enum { BYTES = 80 };
+    char *text = rg_jalloc(&r->w, BYTES);
+
+    if (text && step == 1)
+        (void)snprintf(text, BYTES, "range(%lld, %lld)", (long long)start, (long long)stop);
+    else if (text)
+        (void)snprintf(text, BYTES, "range(%lld, %lld, %lld)", (long long)start, (long long)stop,
+                       (long long)step);
+    return text;
+}
+
 static enum rg_code range(struct rg_jrun *r, struct rg_jargs *args, struct rg_jvalue *out)
 {
-    int64_t          start = 0, stop = 0, step = 1;
+    int64_t start = 0, stop = 0, step = 1;
     struct rg_jlist *l = rg_jlist_new(&r->w, 0);
 
     if (!l)
@@ -212,6 +225,9 @@ static enum rg_code range(struct rg_jrun *r, struct rg_jargs *args, struct rg_jv
         if (__builtin_add_overflow(i, step, &i))
             break;
     }
+    l->shown = range_text(r, start, stop, step);
+    if (!l->shown)
+        return rg_jshort(&r->w);
     *out = rg_jv_list(RG_J_VIEW, l);
     return RG_OK;
 }

@@ -9,6 +9,8 @@
 #include "base/utf8.h"
 #include "text/jinja_value.h"
 
+enum { DEPTH_MAX = 128 }; /* a body has 64 levels, a template adds some */
+
 /* What is made from a value is content, quotes and braces included. */
 static enum rg_code add(struct rg_jwork *w, struct rg_jtext *t, const char *s)
 {
@@ -54,7 +56,7 @@ static enum rg_code json_string(struct rg_jwork *w, struct rg_jtext *t, const st
     RG_TRY(add(w, t, "\""));
     for (size_t at = 0; at < s->len;) {
         const size_t n = plain_run(p + at, s->len - at, ascii);
-        uint32_t     cp;
+        uint32_t cp;
 
         RG_TRY(rg_jtext_add(w, t, p + at, n, false));
         at += n;
@@ -186,7 +188,7 @@ static enum rg_code json_dict(struct rg_jwork *w, struct rg_jtext *t, const stru
 static enum rg_code json_value(struct rg_jwork *w, struct rg_jtext *t, struct rg_jvalue v,
                                const struct rg_jjson_style *style, uint32_t level)
 {
-    if (level > RG_JVALUE_DEPTH_MAX)
+    if (level > DEPTH_MAX)
         return rg_jfail(w, RG_E_LIMIT, "values nested too deeply");
     switch (v.type) {
     case RG_J_STRING:

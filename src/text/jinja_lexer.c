@@ -2,8 +2,8 @@
  *
  * The rules are those of jinja2's lexer with trim_blocks and lstrip_blocks: "-" beside a tag strips
  * all whitespace there; a newline right after a block or comment tag is dropped unless the tag ends
- * in "+"; blanks before a block or comment tag are dropped when nothing else stands before it on its
- * line, unless the tag begins with "+". */
+ * in "+"; blanks before a block or comment tag are dropped when nothing else stands before it on
+ * its line, unless the tag begins with "+". */
 #include <string.h>
 
 #include "base/utf8.h"
@@ -13,13 +13,13 @@
 enum { BRACES_MAX = 256 };
 
 struct lexer {
-    struct rg_jwork   *w;
-    const char        *source;
-    size_t             len, at;
+    struct rg_jwork *w;
+    const char *source;
+    size_t len, at;
     struct rg_jtokens *out;
-    bool               line_starting; /* the last token ended a line, or none came yet */
-    uint32_t           n_braces;
-    char               braces[BRACES_MAX];
+    bool line_starting; /* the last token ended a line, or none came yet */
+    uint32_t n_braces;
+    char braces[BRACES_MAX];
 };
 
 static bool is_at(const struct lexer *x, size_t at, const char *text)
@@ -32,7 +32,7 @@ static bool is_at(const struct lexer *x, size_t at, const char *text)
 /* Length of the whitespace character at p; 0 when it is none. */
 static size_t space_length(const char *p, size_t n)
 {
-    uint32_t     cp;
+    uint32_t cp;
     const size_t length = n ? rg_utf8_next(p, n, &cp) : 0;
 
     return length && rg_junicode_space(cp) ? length : 0;
@@ -66,8 +66,7 @@ static enum rg_code push(struct lexer *x, enum rg_jtoken_kind kind, const char *
 {
     void *items = x->out->items;
 
-    RG_TRY(rg_jgrow(x->w, &items, &x->out->capacity, (size_t)x->out->n + 1,
-                    sizeof *x->out->items));
+    RG_TRY(rg_jgrow(x->w, &items, &x->out->capacity, (size_t)x->out->n + 1, sizeof *x->out->items));
     x->out->items = items;
     x->out->items[x->out->n++] =
         (struct rg_jtoken){.kind = kind, .line = x->w->line, .text = text, .len = len};
@@ -105,8 +104,8 @@ static enum rg_code data_before(struct lexer *x, size_t tag, char sign, bool may
     return RG_OK;
 }
 
-/* If a tag's closing `mark` ("%}", "#}") stands at `at`, with its sign, sets *end behind it and what
- * it strips. */
+/* If a tag's closing `mark` ("%}", "#}") stands at `at`, with its sign, sets *end behind it and
+ * what it strips. */
 static bool closes(const struct lexer *x, size_t at, const char *mark, size_t *end)
 {
     if (is_at(x, at, mark)) {
@@ -161,7 +160,7 @@ static enum rg_code raw_block(struct lexer *x, size_t body)
 {
     advance(x, body);
     for (size_t at = body; at < x->len; at++) {
-        char   sign;
+        char sign;
         size_t word_end, end;
 
         if (!is_word_tag(x, at, "endraw", &sign, &word_end) || !closes(x, word_end, "%}", &end))
@@ -207,9 +206,8 @@ static bool is_name_byte(char c)
 /* Digits with single underscores between them. */
 static size_t digits(const struct lexer *x, size_t at)
 {
-    while (at < x->len &&
-           (is_digit(x->source[at]) ||
-            (x->source[at] == '_' && at + 1 < x->len && is_digit(x->source[at + 1]))))
+    while (at < x->len && (is_digit(x->source[at]) || (x->source[at] == '_' && at + 1 < x->len &&
+                                                       is_digit(x->source[at + 1]))))
         at++;
     return at;
 }
@@ -217,8 +215,8 @@ static size_t digits(const struct lexer *x, size_t at)
 static enum rg_code number(struct lexer *x)
 {
     const bool after_dot = x->at > 0 && x->source[x->at - 1] == '.';
-    size_t     end = digits(x, x->at);
-    bool       is_float = false;
+    size_t end = digits(x, x->at);
+    bool is_float = false;
 
     if (!after_dot && end + 1 < x->len && x->source[end] == '.' && is_digit(x->source[end + 1])) {
         is_float = true;
@@ -284,9 +282,9 @@ static enum rg_code unescape(struct lexer *x, const char **p, const char *end, c
 {
     static const char from[] = "\\'\"abfnrtv";
     static const char to[] = "\\'\"\a\b\f\n\r\t\v";
-    const char        c = **p;
-    const char       *simple = c ? strchr(from, c) : NULL;
-    uint32_t          cp;
+    const char c = **p;
+    const char *simple = c ? strchr(from, c) : NULL;
+    uint32_t cp;
 
     if (simple) {
         *(*out)++ = to[simple - from];
@@ -320,9 +318,9 @@ static enum rg_code unescape(struct lexer *x, const char **p, const char *end, c
 
 static enum rg_code string(struct lexer *x)
 {
-    const char  quote = x->source[x->at];
-    size_t      end = x->at + 1;
-    char       *out;
+    const char quote = x->source[x->at];
+    size_t end = x->at + 1;
+    char *out;
 
     while (end < x->len && x->source[end] != quote)
         end += x->source[end] == '\\' ? 2 : 1;
@@ -330,7 +328,7 @@ static enum rg_code string(struct lexer *x)
         return rg_jfail(x->w, RG_E_BAD_DATA, "string without its closing %c", quote);
 
     const char *p = x->source + x->at + 1, *stop = x->source + end;
-    char       *bytes = out = rg_jalloc(x->w, (size_t)(stop - p) + 1);
+    char *bytes = out = rg_jalloc(x->w, (size_t)(stop - p) + 1);
 
     if (!bytes)
         return rg_jshort(x->w);
@@ -350,7 +348,7 @@ static enum rg_code string(struct lexer *x)
 static enum rg_code brace(struct lexer *x, char c)
 {
     static const char open[] = "([{", close[] = ")]}";
-    const char       *p = strchr(open, c);
+    const char *p = strchr(open, c);
 
     if (p) {
         if (x->n_braces == BRACES_MAX)
@@ -367,8 +365,8 @@ static enum rg_code brace(struct lexer *x, char c)
 static enum rg_code operator_token(struct lexer *x)
 {
     static const char *const two[] = {"//", "**", "==", "!=", ">=", "<="};
-    const char               c = x->source[x->at];
-    size_t                   n = 1;
+    const char c = x->source[x->at];
+    size_t n = 1;
 
     for (size_t i = 0; i < sizeof two / sizeof *two; i++)
         if (is_at(x, x->at, two[i]))
@@ -405,7 +403,7 @@ static enum rg_code inside_tag(struct lexer *x, bool block)
 {
     while (x->at < x->len) {
         const size_t space = skip_space(x, x->at);
-        size_t       end;
+        size_t end;
 
         if (tag_ends(x, block, &end)) {
             RG_TRY(push(x, block ? RG_JT_BLOCK_END : RG_JT_VARIABLE_END, x->source + x->at, 2));
@@ -440,8 +438,8 @@ static enum rg_code inside_tag(struct lexer *x, bool block)
 static enum rg_code tag(struct lexer *x, size_t at)
 {
     const char kind = x->source[at + 1];
-    char       sign = at + 2 < x->len ? x->source[at + 2] : '\0';
-    size_t     body;
+    char sign = at + 2 < x->len ? x->source[at + 2] : '\0';
+    size_t body;
 
     if (kind == '%' && is_raw_tag(x, at, &sign, &body)) {
         RG_TRY(data_before(x, at, sign, true));

@@ -5,8 +5,8 @@
 #include "text/jinja_builtin.h"
 #include "text/jinja_unicode.h"
 
-#define METHOD(name_)                                                                      \
-    static enum rg_code name_(struct rg_jrun *r, struct rg_jvalue in, struct rg_jargs *args, \
+#define METHOD(name_)                                                                              \
+    static enum rg_code name_(struct rg_jrun *r, struct rg_jvalue in, struct rg_jargs *args,       \
                               struct rg_jvalue *out)
 
 /* ---- split ---------------------------------------------------------------------------------- */
@@ -16,8 +16,8 @@ static enum rg_code split_space(struct rg_jrun *r, const struct rg_jstr *s, int6
                                 struct rg_jlist *l)
 {
     struct rg_jvalue piece;
-    size_t           at = 0;
-    uint32_t         cp;
+    size_t at = 0;
+    uint32_t cp;
 
     for (;;) {
         size_t n, begin;
@@ -30,7 +30,6 @@ static enum rg_code split_space(struct rg_jrun *r, const struct rg_jstr *s, int6
         begin = at;
         if (most == 0) {
             RG_TRY(rg_jstr_cut(&r->w, s, begin, s->len, &piece));
-            RG_TRY(rg_jtext_strip(&r->w, piece.as.string, NULL, false, true, &piece));
             return rg_jlist_push(&r->w, l, piece);
         }
         while (at < s->len && (n = rg_utf8_next(rg_jstr_data(s) + at, s->len - at, &cp)) > 0 &&
@@ -46,7 +45,7 @@ static enum rg_code split_at(struct rg_jrun *r, const struct rg_jstr *s, const s
                              int64_t most, struct rg_jlist *l)
 {
     struct rg_jvalue piece;
-    size_t           at = 0;
+    size_t at = 0;
 
     if (sep->len == 0)
         return rg_jfail(&r->w, RG_E_BAD_DATA, "split() with an empty separator");
@@ -67,26 +66,25 @@ static enum rg_code split_at(struct rg_jrun *r, const struct rg_jstr *s, const s
 METHOD(str_split)
 {
     const struct rg_jstr *sep = NULL;
-    struct rg_jlist      *l = rg_jlist_new(&r->w, 0);
-    int64_t               most = -1;
+    struct rg_jlist *l = rg_jlist_new(&r->w, 0);
+    int64_t most = -1;
 
     if (!l)
         return rg_jshort(&r->w);
     RG_TRY(rg_jarg_string(r, args, 0, &sep));
     RG_TRY(rg_jarg_int(r, args, 1, &most));
     *out = rg_jv_list(RG_J_LIST, l);
-    return sep ? split_at(r, in.as.string, sep, most, l)
-               : split_space(r, in.as.string, most, l);
+    return sep ? split_at(r, in.as.string, sep, most, l) : split_space(r, in.as.string, most, l);
 }
 
 /* Pieces from the end; the list is turned round at the end. */
 METHOD(str_rsplit)
 {
     const struct rg_jstr *s = in.as.string, *sep = NULL;
-    struct rg_jlist      *l = rg_jlist_new(&r->w, 0);
-    struct rg_jvalue      piece;
-    int64_t               most = -1;
-    size_t                end = s->len;
+    struct rg_jlist *l = rg_jlist_new(&r->w, 0);
+    struct rg_jvalue piece;
+    int64_t most = -1;
+    size_t end = s->len;
 
     if (!l)
         return rg_jshort(&r->w);
@@ -121,24 +119,24 @@ METHOD(str_rsplit)
 
 static bool breaks_line(uint32_t cp)
 {
-    return (cp >= 0x0A && cp <= 0x0D) || (cp >= 0x1C && cp <= 0x1E) || cp == 0x85 ||
-           cp == 0x2028 || cp == 0x2029;
+    return (cp >= 0x0A && cp <= 0x0D) || (cp >= 0x1C && cp <= 0x1E) || cp == 0x85 || cp == 0x2028 ||
+           cp == 0x2029;
 }
 
 METHOD(str_splitlines)
 {
     const struct rg_jstr *s = in.as.string;
-    const bool            keep = rg_jarg_truth(args, 0, false);
-    struct rg_jlist      *l = rg_jlist_new(&r->w, 0);
-    struct rg_jvalue      piece;
-    size_t                begin = 0;
+    const bool keep = rg_jarg_truth(args, 0, false);
+    struct rg_jlist *l = rg_jlist_new(&r->w, 0);
+    struct rg_jvalue piece;
+    size_t begin = 0;
 
     if (!l)
         return rg_jshort(&r->w);
     for (size_t at = 0; at < s->len;) {
-        uint32_t     cp;
+        uint32_t cp;
         const size_t n = rg_utf8_next(rg_jstr_data(s) + at, s->len - at, &cp);
-        size_t       next = at + n;
+        size_t next = at + n;
 
         if (breaks_line(cp)) {
             if (cp == '\r' && next < s->len && rg_jstr_data(s)[next] == '\n')
@@ -160,8 +158,8 @@ METHOD(str_splitlines)
 METHOD(str_partition)
 {
     const struct rg_jstr *s = in.as.string, *sep = NULL;
-    struct rg_jlist      *l = rg_jlist_new(&r->w, 3);
-    struct rg_jvalue      part;
+    struct rg_jlist *l = rg_jlist_new(&r->w, 3);
+    struct rg_jvalue part;
 
     if (!l)
         return rg_jshort(&r->w);
@@ -237,7 +235,7 @@ METHOD(str_capitalize)
 METHOD(str_replace)
 {
     const struct rg_jstr *from = NULL, *to = NULL;
-    int64_t               count = -1;
+    int64_t count = -1;
 
     RG_TRY(rg_jarg_string(r, args, 0, &from));
     RG_TRY(rg_jarg_string(r, args, 1, &to));
@@ -251,9 +249,8 @@ METHOD(str_replace)
 
 static bool has_affix(const struct rg_jstr *s, const struct rg_jstr *affix, bool at_end)
 {
-    return affix->len <= s->len &&
-           memcmp(rg_jstr_data(s) + (at_end ? s->len - affix->len : 0), rg_jstr_data(affix),
-                  affix->len) == 0;
+    return affix->len <= s->len && memcmp(rg_jstr_data(s) + (at_end ? s->len - affix->len : 0),
+                                          rg_jstr_data(affix), affix->len) == 0;
 }
 
 /* The argument is a string or a tuple of such. */
@@ -261,8 +258,8 @@ static enum rg_code with_affix(struct rg_jrun *r, struct rg_jvalue in, const str
                                bool at_end, struct rg_jvalue *out)
 {
     const struct rg_jvalue affix = args->slots[0];
-    const uint32_t         n = affix.type == RG_J_TUPLE ? affix.as.list->n : 1;
-    bool                   found = false;
+    const uint32_t n = affix.type == RG_J_TUPLE ? affix.as.list->n : 1;
+    bool found = false;
 
     for (uint32_t i = 0; i < n; i++) {
         const struct rg_jvalue one = affix.type == RG_J_TUPLE ? affix.as.list->items[i] : affix;
@@ -360,7 +357,7 @@ METHOD(str_index)
 METHOD(str_count)
 {
     const struct rg_jstr *s = in.as.string, *needle = NULL;
-    int64_t               n = 0;
+    int64_t n = 0;
 
     RG_TRY(rg_jarg_string(r, args, 0, &needle));
     if (!needle)
@@ -434,15 +431,15 @@ static enum rg_code format_field(struct rg_jrun *r, const struct rg_jargs *args,
 METHOD(str_format)
 {
     const struct rg_jstr *s = in.as.string;
-    const char           *p = rg_jstr_data(s);
-    struct rg_jtext      *t = rg_jtext_new(&r->w, s->len);
-    uint32_t              next = 0;
+    const char *p = rg_jstr_data(s);
+    struct rg_jtext *t = rg_jtext_new(&r->w, s->len);
+    uint32_t next = 0;
 
     if (!t)
         return rg_jshort(&r->w);
     for (size_t at = 0; at < s->len;) {
         struct rg_jvalue v;
-        const char      *close;
+        const char *close;
 
         if (p[at] != '{' && p[at] != '}') {
             const size_t begin = at;

@@ -5,7 +5,7 @@
 #include "text/jinja_builtin.h"
 
 static const char *const op_names[] = {
-    [RG_JOP_ADD] = "+", [RG_JOP_SUB] = "-", [RG_JOP_MUL] = "*",  [RG_JOP_DIV] = "/",
+    [RG_JOP_ADD] = "+",       [RG_JOP_SUB] = "-", [RG_JOP_MUL] = "*",  [RG_JOP_DIV] = "/",
     [RG_JOP_FLOORDIV] = "//", [RG_JOP_MOD] = "%", [RG_JOP_POW] = "**",
 };
 
@@ -47,7 +47,7 @@ static enum rg_code divide_ints(struct rg_jrun *r, enum rg_jop op, int64_t a, in
         return RG_OK;
     }
     if (b == -1) {
-        if (a == INT64_MIN)
+        if (op == RG_JOP_FLOORDIV && a == INT64_MIN)
             return overflow(r);
         *out = rg_jv_int(op == RG_JOP_MOD ? 0 : -a);
         return RG_OK;
@@ -88,7 +88,7 @@ static enum rg_code int_op(struct rg_jrun *r, enum rg_jop op, int64_t a, int64_t
                            struct rg_jvalue *out)
 {
     int64_t result = 0;
-    bool    over = false;
+    bool over = false;
 
     switch (op) {
     case RG_JOP_ADD:
@@ -201,29 +201,20 @@ static enum rg_code repeat(struct rg_jrun *r, struct rg_jvalue v, int64_t n, str
     return repeat_list(r, v, n, out);
 }
 
-enum rg_code rg_jop_binary(struct rg_jrun *r, enum rg_jop op, struct rg_jvalue a,
-                           struct rg_jvalue b, struct rg_jvalue *out)
+static enum rg_code add_sequences(struct rg_jrun *r, struct rg_jvalue a, struct rg_jvalue b,
+                                  struct rg_jvalue *out)
 {
-    int64_t i, j;
-    double  x, y;
-
-    if (as_int(a, &i) && as_int(b, &j))
-        return int_op(r, op, i, j, out);
-    if (as_float(a, &x) && as_float(b, &y))
-        return float_op(r, op, x, y, out);
-    if (op == RG_JOP_ADD && a.type == RG_J_STRING && b.type == RG_J_STRING &&
-        (a.as.string->markup || b.as.string->markup))
-        return rg_jtext_add_markup(&r->w, a.as.string, b.as.string, out);
-    if (op == RG_JOP_ADD && a.type == RG_J_STRING && b.type == RG_J_STRING)
-        return rg_jstr_concat(&r->w, a.as.string, b.as.string, out);
-    if (op == RG_JOP_ADD && a.type == b.type && (a.type == RG_J_LIST || a.type == RG_J_TUPLE))
+    if (a.type != RG_J_STRING)
         return join_lists(r, a, b, out);
-    if (op == RG_JOP_MUL && is_sequence(a) && as_int(b, &j))
-        return repeat(r, a, j, out);
-    if (op == RG_JOP_MUL && is_sequence(b) && as_int(a, &i))
-        return repeat(r, b, i, out);
-    if (op == RG_JOP_MOD && a.type == RG_J_STRING)
-        return rg_jtext_percent(&r->w, a.as.string, b, out);
+    if (a.as.string->markup || b.as.string->markup)
+        return rg_jtext_add_markup(&r->w, a.as.string, b.as.string, out);
+    return rg_jstr_concat(&r->w, a.as.string, b.as.string, out);
+}
+
+/* No operator of these two: an undefined value is named, other types are said. */
+static enum rg_code no_operator(struct rg_jrun *r, enum rg_jop op, struct rg_jvalue a,
+                                struct rg_jvalue b)
+{
     if (a.type == RG_J_UNDEFINED || b.type == RG_J_UNDEFINED)
         return rg_jundefined(r, a.type == RG_J_UNDEFINED ? a : b);
     if (a.type == RG_J_BIGINT || b.type == RG_J_BIGINT)
@@ -232,8 +223,28 @@ enum rg_code rg_jop_binary(struct rg_jrun *r, enum rg_jop op, struct rg_jvalue a
                     rg_jv_type_name(b));
 }
 
-enum rg_code rg_jop_negate(struct rg_jrun *r, struct rg_jvalue a, bool minus,
-                           struct rg_jvalue *out)
+enum rg_code rg_jop_binary(struct rg_jrun *r, enum rg_jop op, struct rg_jvalue a,
+                           struct rg_jvalue b, struct rg_jvalue *out)
+{
+    int64_t i, j;
+    double x, y;
+
+    if (as_int(a, &i) && as_int(b, &j))
+        return int_op(r, op, i, j, out);
+    if (as_float(a, &x) && as_float(b, &y))
+        return float_op(r, op, x, y, out);
+    if (op == RG_JOP_ADD && a.type == b.type && is_sequence(a))
+        return add_sequences(r, a, b, out);
+    if (op == RG_JOP_MUL && is_sequence(a) && as_int(b, &j))
+        return repeat(r, a, j, out);
+    if (op == RG_JOP_MUL && is_sequence(b) && as_int(a, &i))
+        return repeat(r, b, i, out);
+    if (op == RG_JOP_MOD && a.type == RG_J_STRING)
+        return rg_jtext_percent(&r->w, a.as.string, b, out);
+    return no_operator(r, op, a, b);
+}
+
+enum rg_code rg_jop_negate(struct rg_jrun *r, struct rg_jvalue a, bool minus, struct rg_jvalue *out)
 {
     int64_t i;
 

@@ -1,87 +1,15 @@
 /* jinja_parser.c - statements of a template, its names, and what is checked before it may run. */
+#include "text/jinja.h"
+
 #include <string.h>
 
 #include "base/limits.h"
 #include "base/mem.h"
 #include "base/utf8.h"
-#include "text/jinja.h"
 #include "text/jinja_builtin.h"
+#include "text/jinja_parse.h"
 
-enum { NAMES_MAX = 1 << 16, PARSE_BYTES_MAX = 256 << 20 };
-
-/* ---- names ---------------------------------------------------------------------------------- */
-
-static uint64_t hash_name(const char *p, size_t n)
-{
-    uint64_t h = UINT64_C(0xcbf29ce484222325);
-
-    for (size_t i = 0; i < n; i++)
-        h = (h ^ (unsigned char)p[i]) * UINT64_C(0x100000001b3);
-    return h ^ (h >> 29);
-}
-
-/* The slot of the index where a name is or would be. */
-static uint32_t name_slot(const struct rg_jinja *t, const char *p, size_t n, uint64_t h)
-{
-    uint32_t slot = (uint32_t)h & (t->index_size - 1);
-
-    for (; t->index[slot]; slot = (slot + 1) & (t->index_size - 1)) {
-        const struct rg_jname *name = &t->names[t->index[slot] - 1];
-
-        if (name->hash == h && name->string->len == n && memcmp(name->text, p, n) == 0)
-            break;
-    }
-    return slot;
-}
-
-static enum rg_code name_index_grow(struct rg_jinja *t)
-{
-    const uint32_t size = t->index_size ? t->index_size * 2 : 256;
-    uint32_t      *index;
-
-    if (t->index_size > t->n_names * 2)
-        return RG_OK;
-    index = rg_jalloc(&t->work, size * sizeof *index);
-    if (!index)
-        return rg_jshort(&t->work);
-    t->index = index;
-    t->index_size = size;
-    for (uint32_t i = 0; i < t->n_names; i++) {
-        const struct rg_jname *name = &t->names[i];
-
-        t->index[name_slot(t, name->text, name->string->len, name->hash)] = i + 1;
-    }
-    return RG_OK;
-}
-
-enum rg_code rg_jname_add(struct rg_jinja *t, const char *p, size_t n, uint32_t *out)
-{
-    const uint64_t h = hash_name(p, n);
-    void          *names = t->names;
-
-    RG_TRY(name_index_grow(t));
-
-    const uint32_t slot = name_slot(t, p, n, h);
-
-    if (t->index[slot]) {
-        *out = t->index[slot] - 1;
-        return RG_OK;
-    }
-    if (t->n_names == NAMES_MAX)
-        return rg_jfail(&t->work, RG_E_LIMIT, "more than %d names", NAMES_MAX);
-    RG_TRY(rg_jgrow(&t->work, &names, &t->names_capacity, (size_t)t->n_names + 1,
-                    sizeof *t->names));
-    t->names = names;
-
-    const struct rg_jstr *s = rg_jstr_copy(&t->work, p, n, true);
-
-    if (!s)
-        return rg_jshort(&t->work);
-    t->names[t->n_names] = (struct rg_jname){.string = s, .text = rg_jstr_data(s), .hash = h};
-    t->index[slot] = ++t->n_names;
-    *out = t->n_names - 1;
-    return RG_OK;
-}
+enum { PARSE_BYTES_MAX = 256 << 20 };
 
 /* ---- the token stream ----------------------------------------------------------------------- */
 
@@ -134,7 +62,7 @@ bool rg_jparse_skip_op(struct rg_jparser *p, const char *op)
 enum rg_code rg_jparse_unexpected(struct rg_jparser *p, const char *wanted)
 {
     const struct rg_jtoken *token = rg_jparse_peek(p);
-    const int               n = token->len < 40 ? (int)token->len : 40;
+    const int n = token->len < 40 ? (int)token->len : 40;
 
     if (token->kind == RG_JT_END)
         return rg_jfail(p->w, RG_E_BAD_DATA, "the template ends where %s should be", wanted);
@@ -209,7 +137,7 @@ static enum rg_code block_body(struct rg_jparser *p, const char *end, struct rg_
 static enum rg_code parse_if(struct rg_jparser *p, struct rg_jstmt **out)
 {
     static const char *const others[] = {"elif", "else", NULL};
-    struct rg_jstmt        **link = out;
+    struct rg_jstmt **link = out;
 
     for (;;) { /* over if, elif, elif ... */
         struct rg_jstmt *s = statement(p, RG_JS_IF);
@@ -232,7 +160,7 @@ static enum rg_code parse_if(struct rg_jparser *p, struct rg_jstmt **out)
 static enum rg_code parse_for(struct rg_jparser *p, struct rg_jstmt **out)
 {
     static const char *const others[] = {"else", NULL};
-    struct rg_jstmt         *s = statement(p, RG_JS_FOR);
+    struct rg_jstmt *s = statement(p, RG_JS_FOR);
 
     if (!s)
         return rg_jshort(p->w);
@@ -285,8 +213,8 @@ static enum rg_code parse_params(struct rg_jparser *p, struct rg_jmacro *m)
 
         if (m->n_params)
             RG_TRY(rg_jparse_expect_op(p, ","));
-        RG_TRY(rg_jgrow(p->w, &params, &params_capacity, (size_t)m->n_params + 1,
-                        sizeof *m->params));
+        RG_TRY(
+            rg_jgrow(p->w, &params, &params_capacity, (size_t)m->n_params + 1, sizeof *m->params));
         RG_TRY(rg_jgrow(p->w, &defaults, &defaults_capacity, (size_t)m->n_params + 1,
                         sizeof *m->defaults));
         m->params = params;
@@ -305,9 +233,9 @@ static enum rg_code parse_params(struct rg_jparser *p, struct rg_jmacro *m)
 
 static enum rg_code parse_macro(struct rg_jparser *p, struct rg_jstmt **out)
 {
-    struct rg_jstmt  *s = statement(p, RG_JS_MACRO);
+    struct rg_jstmt *s = statement(p, RG_JS_MACRO);
     struct rg_jmacro *m = rg_jalloc(p->w, sizeof *m);
-    const uint32_t    loops = p->loops;
+    const uint32_t loops = p->loops;
 
     if (!s || !m)
         return rg_jshort(p->w);
@@ -338,7 +266,7 @@ static enum rg_code parse_filter(struct rg_jparser *p, struct rg_jstmt **out)
 static enum rg_code parse_with(struct rg_jparser *p, struct rg_jstmt **out)
 {
     struct rg_jstmt *s = statement(p, RG_JS_WITH);
-    uint32_t         names_capacity = 0, values_capacity = 0;
+    uint32_t names_capacity = 0, values_capacity = 0;
 
     if (!s)
         return rg_jshort(p->w);
@@ -350,8 +278,8 @@ static enum rg_code parse_with(struct rg_jparser *p, struct rg_jstmt **out)
         if (s->n_names)
             RG_TRY(rg_jparse_expect_op(p, ","));
         RG_TRY(rg_jgrow(p->w, &names, &names_capacity, (size_t)s->n_names + 1, sizeof *s->names));
-        RG_TRY(rg_jgrow(p->w, &values, &values_capacity, (size_t)s->n_names + 1,
-                        sizeof *s->values));
+        RG_TRY(
+            rg_jgrow(p->w, &values, &values_capacity, (size_t)s->n_names + 1, sizeof *s->values));
         s->names = names;
         s->values = values;
         RG_TRY(rg_jparse_expect_name(p, &s->names[s->n_names]));
@@ -374,8 +302,7 @@ static enum rg_code parse_generation(struct rg_jparser *p, struct rg_jstmt **out
     return block_body(p, "endgeneration", &s->body);
 }
 
-static enum rg_code parse_jump(struct rg_jparser *p, enum rg_jstmt_kind kind,
-                               struct rg_jstmt **out)
+static enum rg_code parse_jump(struct rg_jparser *p, enum rg_jstmt_kind kind, struct rg_jstmt **out)
 {
     if (p->loops == 0)
         return rg_jfail(p->w, RG_E_BAD_DATA, "'%s' outside of a loop",
@@ -419,8 +346,8 @@ static enum rg_code parse_tag(struct rg_jparser *p, struct rg_jstmt **out)
 static enum rg_code parse_data(struct rg_jparser *p, struct rg_jstmt **out)
 {
     const struct rg_jtoken *token = rg_jparse_peek(p);
-    struct rg_jstmt        *s = statement(p, RG_JS_DATA);
-    const struct rg_jstr   *text = rg_jstr_borrow(p->w, token->text, token->len, true);
+    struct rg_jstmt *s = statement(p, RG_JS_DATA);
+    const struct rg_jstr *text = rg_jstr_borrow(p->w, token->text, token->len, true);
 
     if (!s || !text)
         return rg_jshort(p->w);
@@ -461,7 +388,7 @@ static enum rg_code body(struct rg_jparser *p, const char *end, const char *cons
                          struct rg_jstmt **out)
 {
     struct rg_jstmt **link = out;
-    const uint32_t    line = rg_jparse_peek(p)->line;
+    const uint32_t line = p->at ? p->tokens[p->at - 1].line : 1;
 
     RG_TRY(rg_jparse_enter(p));
     for (; rg_jparse_peek(p)->kind != RG_JT_END; link = &(*link)->next) {
@@ -534,9 +461,9 @@ static char *normalised(struct rg_jwork *w, const char *source, size_t len, size
 
 static enum rg_code parse(struct rg_jinja *t, const char *source, size_t len)
 {
-    struct rg_jwork  *w = &t->work;
+    struct rg_jwork *w = &t->work;
     struct rg_jtokens tokens = {0};
-    size_t            n = 0;
+    size_t n = 0;
 
     if (len > RG_LIMIT_TEMPLATE_BYTES)
         return rg_jfail(w, RG_E_LIMIT, "%zu bytes, over %u", len, RG_LIMIT_TEMPLATE_BYTES);

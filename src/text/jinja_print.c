@@ -25,15 +25,14 @@ size_t rg_jfloat_repr(char out[RG_JFLOAT_BYTES], double v)
 {
     char digits[RG_JFLOAT_BYTES];
     char plain[RG_JFLOAT_BYTES];
-    int  n = 0;
+    int n = 0;
 
     if (!isfinite(v))
-        return (size_t)snprintf(out, RG_JFLOAT_BYTES, "%s",
-                                v > 0 ? "inf" : v < 0 ? "-inf" : "nan");
+        return (size_t)snprintf(out, RG_JFLOAT_BYTES, "%s", v > 0 ? "inf" : v < 0 ? "-inf" : "nan");
     shortest(digits, v);
 
     const char *p = digits;
-    const bool  minus = *p == '-';
+    const bool minus = *p == '-';
 
     p += minus;
     for (; *p != 'e'; p++)
@@ -85,7 +84,10 @@ static enum rg_code repr_char(struct rg_jwork *w, struct rg_jtext *t, const char
     }
     if (rg_junicode_printable(cp))
         return rg_jtext_add(w, t, p, n, false);
-    (void)snprintf(escape, sizeof escape, cp < 0x100 ? "\\x%02x" : cp < 0x10000 ? "\\u%04x" : "\\U%08x",
+    (void)snprintf(escape, sizeof escape,
+                   cp < 0x100     ? "\\x%02x"
+                   : cp < 0x10000 ? "\\u%04x"
+                                  : "\\U%08x",
                    cp);
     return add(w, t, escape);
 }
@@ -93,13 +95,13 @@ static enum rg_code repr_char(struct rg_jwork *w, struct rg_jtext *t, const char
 static enum rg_code repr_string(struct rg_jwork *w, struct rg_jtext *t, const struct rg_jstr *s)
 {
     const char *p = rg_jstr_data(s);
-    const bool  twice = memchr(p, '\'', s->len) && !memchr(p, '"', s->len);
-    const char  quote = twice ? '"' : '\'';
-    const char  quotes[2] = {quote, '\0'};
+    const bool twice = memchr(p, '\'', s->len) && !memchr(p, '"', s->len);
+    const char quote = twice ? '"' : '\'';
+    const char quotes[2] = {quote, '\0'};
 
     RG_TRY(add(w, t, quotes));
     for (size_t at = 0; at < s->len;) {
-        uint32_t     cp;
+        uint32_t cp;
         const size_t n = rg_utf8_next(p + at, s->len - at, &cp);
 
         RG_TRY(repr_char(w, t, p + at, n, cp, quote));
@@ -118,6 +120,12 @@ static enum rg_code repr_list(struct rg_jwork *w, struct rg_jtext *t, const stru
         RG_TRY(rg_jv_repr(w, t, l->items[i]));
     }
     return add(w, t, close);
+}
+
+static enum rg_code repr_view(struct rg_jwork *w, struct rg_jtext *t, const struct rg_jlist *l)
+{
+    RG_TRY(add(w, t, l->shown));
+    return strchr(l->shown, '(') ? RG_OK : repr_list(w, t, l, "([", "])");
 }
 
 static enum rg_code repr_dict(struct rg_jwork *w, struct rg_jtext *t, const struct rg_jdict *d)
@@ -169,7 +177,7 @@ static enum rg_code repr(struct rg_jwork *w, struct rg_jtext *t, struct rg_jvalu
     case RG_J_TUPLE:
         return repr_list(w, t, v.as.list, "(", v.as.list->n == 1 ? ",)" : ")");
     case RG_J_VIEW:
-        return repr_list(w, t, v.as.list, "view([", "])");
+        return repr_view(w, t, v.as.list);
     case RG_J_DICT:
         return repr_dict(w, t, v.as.dict);
     default:
@@ -179,7 +187,7 @@ static enum rg_code repr(struct rg_jwork *w, struct rg_jtext *t, struct rg_jvalu
 
 enum rg_code rg_jv_repr(struct rg_jwork *w, struct rg_jtext *t, struct rg_jvalue v)
 {
-    if (++w->depth > RG_JVALUE_DEPTH_MAX * 8)
+    if (++w->depth > RG_JDEPTH_MAX)
         return rg_jfail(w, RG_E_LIMIT, "values nested too deeply");
 
     const enum rg_code code = repr(w, t, v);

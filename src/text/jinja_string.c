@@ -39,7 +39,7 @@ static enum rg_code text_reserve(struct rg_jwork *w, struct rg_jtext *t, size_t 
         return rg_jfail(w, RG_E_LIMIT, "a string grows over %d bytes", RG_JALLOC_MAX);
 
     const size_t capacity = (t->len + more) * 2;
-    char        *bytes = rg_jalloc(w, capacity);
+    char *bytes = rg_jalloc(w, capacity);
 
     if (!bytes)
         return rg_jshort(w);
@@ -99,13 +99,13 @@ enum rg_code rg_jtext_add_part(struct rg_jwork *w, struct rg_jtext *t, const str
         return RG_OK;
 
     const struct rg_jtext *source = s->text;
-    const char            *data = source->data; /* stays valid when t == source grows */
-    const uint32_t         n_marks = source->n_marks;
-    size_t                 at = s->begin + from;
-    const size_t           end = s->begin + to;
+    const char *data = source->data; /* stays valid when t == source grows */
+    const uint32_t n_marks = source->n_marks;
+    size_t at = s->begin + from;
+    const size_t end = s->begin + to;
 
     for (uint32_t i = mark_at(source, at); at < end; i++) {
-        const bool   trusted = source->marks[i].trusted;
+        const bool trusted = source->marks[i].trusted;
         const size_t next = i + 1 < n_marks ? source->marks[i + 1].at : end;
         const size_t stop = next < end ? next : end;
 
@@ -134,16 +134,14 @@ static enum rg_code window(struct rg_jwork *w, struct rg_jstr value, struct rg_j
 enum rg_code rg_jtext_value(struct rg_jwork *w, struct rg_jtext *t, struct rg_jvalue *out)
 {
     RG_TRY(rg_jwork_spend(w, t->len));
-    return window(w,
-                  (struct rg_jstr){
-                      .text = t, .len = t->len, .chars = count_chars(t->data, t->len)},
-                  out);
+    return window(
+        w, (struct rg_jstr){.text = t, .len = t->len, .chars = count_chars(t->data, t->len)}, out);
 }
 
 static struct rg_jstr *whole(struct rg_jwork *w, bool trusted)
 {
     struct block {
-        struct rg_jstr  string;
+        struct rg_jstr string;
         struct rg_jtext text;
         struct rg_jmark mark;
     } *b = rg_jalloc(w, sizeof *b);
@@ -194,13 +192,12 @@ enum rg_code rg_jstr_cut(struct rg_jwork *w, const struct rg_jstr *s, size_t fro
 
     RG_TRY(rg_jwork_spend(w, len));
     return window(w,
-                  (struct rg_jstr){.text = s->text,
-                                   .begin = s->begin + from,
-                                   .len = len,
-                                   .chars = s->chars == s->len
-                                                ? len
-                                                : count_chars(rg_jstr_data(s) + from, len),
-                                   .markup = s->markup},
+                  (struct rg_jstr){
+                      .text = s->text,
+                      .begin = s->begin + from,
+                      .len = len,
+                      .chars = s->chars == s->len ? len : count_chars(rg_jstr_data(s) + from, len),
+                      .markup = s->markup},
                   out);
 }
 
@@ -213,7 +210,7 @@ enum rg_code rg_jstr_concat(struct rg_jwork *w, const struct rg_jstr *a, const s
     }
 
     struct rg_jtext *t = a->text;
-    size_t           begin = a->begin;
+    size_t begin = a->begin;
 
     if (!t->own || a->begin + a->len != t->len) {
         t = rg_jtext_new(w, a->len + b->len + (a->len + b->len) / 2);
@@ -223,12 +220,11 @@ enum rg_code rg_jstr_concat(struct rg_jwork *w, const struct rg_jstr *a, const s
         begin = 0;
     }
     RG_TRY(rg_jtext_add_str(w, t, b));
-    return window(w,
-                  (struct rg_jstr){.text = t,
-                                   .begin = begin,
-                                   .len = a->len + b->len,
-                                   .chars = a->chars + b->chars},
-                  out);
+    return window(
+        w,
+        (struct rg_jstr){
+            .text = t, .begin = begin, .len = a->len + b->len, .chars = a->chars + b->chars},
+        out);
 }
 
 bool rg_jstr_trusted_at(const struct rg_jstr *s, size_t at)
@@ -249,7 +245,7 @@ bool rg_jstr_is(const struct rg_jstr *s, const char *text)
 int rg_jstr_compare(const struct rg_jstr *a, const struct rg_jstr *b)
 {
     const size_t n = a->len < b->len ? a->len : b->len;
-    const int    c = n ? memcmp(rg_jstr_data(a), rg_jstr_data(b), n) : 0;
+    const int c = n ? memcmp(rg_jstr_data(a), rg_jstr_data(b), n) : 0;
 
     if (c != 0)
         return c;
@@ -262,7 +258,7 @@ size_t rg_jstr_offset(const struct rg_jstr *s, size_t chars)
         return chars < s->len && chars < s->chars ? chars : s->len;
 
     const char *p = rg_jstr_data(s);
-    size_t      at = 0;
+    size_t at = 0;
 
     while (chars > 0) {
         at++;

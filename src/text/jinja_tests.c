@@ -104,12 +104,13 @@ static enum rg_code is_divisibleby(struct rg_jrun *r, struct rg_jvalue v, struct
     return remainder_is(r, v, args->items[0].as.integer, 0, out);
 }
 
-/* str.islower() and str.isupper(): at least one cased character, and none that the mapping moves. */
+/* str.islower() and str.isupper(): at least one cased character, and none that the mapping moves.
+ */
 static enum rg_code all_of_case(struct rg_jrun *r, struct rg_jvalue v, enum rg_jtext_casing casing,
                                 bool *out)
 {
     struct rg_jvalue mapped;
-    bool             any = false;
+    bool any = false;
 
     RG_TRY(rg_jv_string(&r->w, v, &v));
     RG_TRY(rg_jtext_case(&r->w, v.as.string, casing, &mapped));

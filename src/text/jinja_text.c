@@ -1,4 +1,4 @@
-/* jinja_text.c - case, stripping and replacing; every byte keeps the trust of where it came from. */
+/* jinja_text.c - case, stripping, replacing; every byte keeps the trust of where it came from. */
 #include <string.h>
 
 #include "base/utf8.h"
@@ -11,9 +11,9 @@
 static enum rg_code add_mapped(struct rg_jwork *w, struct rg_jtext *t, const struct rg_jstr *s,
                                size_t at, uint32_t cp, enum rg_jcase to)
 {
-    uint32_t     mapped[3];
+    uint32_t mapped[3];
     const uint32_t n = rg_junicode_case(to, cp, mapped);
-    const bool   trusted = rg_jstr_trusted_at(s, at);
+    const bool trusted = rg_jstr_trusted_at(s, at);
 
     for (uint32_t i = 0; i < n; i++) {
         char bytes[4];
@@ -26,7 +26,7 @@ static enum rg_code add_mapped(struct rg_jwork *w, struct rg_jtext *t, const str
 /* Greek capital sigma at [at, at + 2) ends a word: a cased letter before it, none after it. */
 static bool final_sigma(const struct rg_jstr *s, size_t at, bool cased_before)
 {
-    uint32_t     cp;
+    uint32_t cp;
     const size_t next = at + 2;
 
     if (!cased_before || next >= s->len)
@@ -44,12 +44,12 @@ enum rg_code rg_jtext_case(struct rg_jwork *w, const struct rg_jstr *s, enum rg_
                            struct rg_jvalue *out)
 {
     struct rg_jtext *t = rg_jtext_new(w, s->len);
-    bool             begins = true, cased_before = false;
+    bool begins = true, cased_before = false;
 
     if (!t)
         return rg_jshort(w);
     for (size_t at = 0; at < s->len;) {
-        uint32_t     cp;
+        uint32_t cp;
         const size_t n = rg_utf8_next(rg_jstr_data(s) + at, s->len - at, &cp);
         enum rg_jcase one = RG_JCASE_LOWER;
 
@@ -87,8 +87,8 @@ enum rg_code rg_jtext_strip(struct rg_jwork *w, const struct rg_jstr *s,
                             struct rg_jvalue *out)
 {
     const char *p = rg_jstr_data(s);
-    size_t      from = 0, to = s->len;
-    uint32_t    cp;
+    size_t from = 0, to = s->len;
+    uint32_t cp;
 
     while (left && from < to) {
         const size_t n = rg_utf8_next(p + from, to - from, &cp);
@@ -120,7 +120,7 @@ static enum rg_code replace_empty(struct rg_jwork *w, const struct rg_jstr *s,
 {
     for (size_t at = 0; at <= s->len;) {
         uint32_t cp;
-        size_t   n = s->len + 1 - at;
+        size_t n = s->len + 1 - at;
 
         if (count != 0)
             RG_TRY(rg_jtext_add_str(w, t, to));
@@ -138,7 +138,7 @@ enum rg_code rg_jtext_replace(struct rg_jwork *w, const struct rg_jstr *s,
                               struct rg_jvalue *out)
 {
     struct rg_jtext *t;
-    size_t           at = 0;
+    size_t at = 0;
 
     RG_TRY(rg_jwork_spend(w, s->len));
     if (count == 0 || (from->len && rg_jstr_find(s, from, 0) == SIZE_MAX)) {
@@ -169,10 +169,10 @@ enum rg_code rg_jtext_replace(struct rg_jwork *w, const struct rg_jstr *s,
 
 static enum rg_code add_escaped(struct rg_jwork *w, struct rg_jtext *t, const struct rg_jstr *s)
 {
-    static const char        special[] = "&<>'\"";
+    static const char special[] = "&<>'\"";
     static const char *const escapes[] = {"&amp;", "&lt;", "&gt;", "&#39;", "&#34;"};
-    const char              *p = rg_jstr_data(s);
-    size_t                   from = 0;
+    const char *p = rg_jstr_data(s);
+    size_t from = 0;
 
     if (s->markup)
         return rg_jtext_add_str(w, t, s);
@@ -242,14 +242,14 @@ static enum rg_code percent_one(struct rg_jwork *w, struct rg_jtext *t, char kin
 enum rg_code rg_jtext_percent(struct rg_jwork *w, const struct rg_jstr *format,
                               struct rg_jvalue values, struct rg_jvalue *out)
 {
-    const char      *p = rg_jstr_data(format);
+    const char *p = rg_jstr_data(format);
     struct rg_jtext *t = rg_jtext_new(w, format->len);
-    uint32_t         used = 0;
+    uint32_t used = 0;
 
     if (!t)
         return rg_jshort(w);
     for (size_t at = 0; at < format->len;) {
-        const char  *percent = memchr(p + at, '%', format->len - at);
+        const char *percent = memchr(p + at, '%', format->len - at);
         const size_t stop = percent ? (size_t)(percent - p) : format->len;
 
         RG_TRY(rg_jtext_add_part(w, t, format, at, stop));

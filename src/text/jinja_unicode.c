@@ -9,7 +9,7 @@ struct range {
 
 struct case_run {
     uint32_t first, last, step;
-    int32_t  delta;
+    int32_t delta;
 };
 
 struct case_long {

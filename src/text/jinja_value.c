@@ -1,113 +1,9 @@
-/* jinja_value.c - memory and budget of a rendering, lists, and dicts in order of insertion. */
+/* jinja_value.c - lists, and dicts in order of insertion. */
 #include "text/jinja_value.h"
 
-#include <stdarg.h>
-#include <stdio.h>
 #include <string.h>
 
-#include "base/limits.h"
-
-enum {
-    ALIGNMENT = 16,
-    BLOCK_BYTES = 16 << 10, /* small allocations are cut from blocks of this size */
-    LARGE_BYTES = 2 << 10,  /* larger ones get their own */
-    INDEX_FROM = 8          /* a dict with more pairs than this has a hash table */
-};
-
-/* ---- memory and budget ---------------------------------------------------------------------- */
-
-void rg_jwork_init(struct rg_jwork *w, size_t bytes_max, struct rg_err *err)
-{
-    *w = (struct rg_jwork){.err = err};
-    rg_arena_init(&w->arena, bytes_max);
-}
-
-void rg_jwork_free(struct rg_jwork *w)
-{
-    rg_arena_free(&w->arena);
-    w->at = NULL;
-    w->left = 0;
-}
-
-void *rg_jalloc(struct rg_jwork *w, size_t bytes)
-{
-    if (bytes > RG_JALLOC_MAX)
-        return NULL;
-    bytes = (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
-    if (bytes > LARGE_BYTES)
-        return rg_arena_calloc(&w->arena, 1, bytes);
-    if (w->left < bytes) {
-        char *block = rg_arena_alloc(&w->arena, BLOCK_BYTES);
-
-        if (!block)
-            return NULL;
-        w->at = block;
-        w->left = BLOCK_BYTES;
-    }
-
-    void *p = w->at;
-
-    w->at += bytes;
-    w->left -= bytes;
-    memset(p, 0, bytes);
-    return p;
-}
-
-enum rg_code rg_jshort(struct rg_jwork *w)
-{
-    const size_t most = w->arena.bytes_max;
-
-    /* An arena grows by at most half of itself beyond what is asked for. */
-    if (most && w->arena.bytes > most / 2)
-        return rg_jfail(w, RG_E_LIMIT, "more than %zu MiB of memory", most >> 20);
-    return rg_jfail(w, RG_E_NOMEM, "out of memory");
-}
-
-enum rg_code rg_jwork_spend(struct rg_jwork *w, size_t bytes)
-{
-    w->bytes += bytes;
-    if (w->bytes > RG_JWORK_BYTES_MAX)
-        return rg_jfail(w, RG_E_LIMIT, "works through more than %llu bytes",
-                        (unsigned long long)RG_JWORK_BYTES_MAX);
-    return RG_OK;
-}
-
-enum rg_code rg_jgrow(struct rg_jwork *w, void **items, uint32_t *capacity, size_t need,
-                      size_t size)
-{
-    if (need <= *capacity)
-        return RG_OK;
-
-    size_t n = *capacity ? (size_t)*capacity * 2 : 4;
-
-    if (n < need)
-        n = need;
-    if (n > UINT32_MAX / 2 || n > RG_JALLOC_MAX / size)
-        return rg_jfail(w, RG_E_LIMIT, "a list grows over %zu items", RG_JALLOC_MAX / size);
-
-    void *p = rg_jalloc(w, n * size);
-
-    if (!p)
-        return rg_jshort(w);
-    if (*capacity)
-        memcpy(p, *items, *capacity * size);
-    *items = p;
-    *capacity = (uint32_t)n;
-    return RG_OK;
-}
-
-enum rg_code rg_jfail(struct rg_jwork *w, enum rg_code code, const char *format, ...)
-{
-    char    line[RG_ERR_BYTES];
-    va_list args;
-
-    va_start(args, format);
-    (void)vsnprintf(line, sizeof line, format, args);
-    va_end(args);
-    if (w->line)
-        return rg_fail(w->err, code, "chat template line %u: %s", w->line, line);
-    return rg_fail(w->err, code, "chat template: %s", line);
-}
+enum { INDEX_FROM = 8 }; /* a dict with more pairs than this has a hash table */
 
 /* ---- lists ---------------------------------------------------------------------------------- */
 
@@ -168,7 +64,7 @@ static bool whole_number(double d, int64_t *out)
 /* False for types that Python cannot hash. */
 static bool hash(struct rg_jvalue v, uint64_t *out)
 {
-    int64_t  i = 0;
+    int64_t i = 0;
     uint64_t bits = 0;
 
     switch (v.type) {
@@ -211,7 +107,7 @@ static bool hash(struct rg_jvalue v, uint64_t *out)
 static bool same_key(struct rg_jvalue a, struct rg_jvalue b)
 {
     struct rg_jwork scratch = {.err = NULL};
-    bool            same = false;
+    bool same = false;
 
     if (a.type == RG_J_STRING && b.type == RG_J_STRING)
         return rg_jstr_equal(a.as.string, b.as.string);
@@ -280,10 +176,10 @@ struct rg_jvalue *rg_jdict_get(const struct rg_jdict *d, struct rg_jvalue key)
 struct rg_jvalue *rg_jdict_get_text(const struct rg_jdict *d, const char *key)
 {
     const struct rg_jmark mark = {0};
-    const size_t          n = strlen(key);
-    struct rg_jmark       marks[1] = {mark};
-    struct rg_jtext       text = {.data = key, .len = n, .marks = marks, .n_marks = 1};
-    const struct rg_jstr  s = {.text = &text, .len = n, .chars = n};
+    const size_t n = strlen(key);
+    struct rg_jmark marks[1] = {mark};
+    struct rg_jtext text = {.data = key, .len = n, .marks = marks, .n_marks = 1};
+    const struct rg_jstr s = {.text = &text, .len = n, .chars = n};
 
     return rg_jdict_get(d, rg_jv_str(&s));
 }
@@ -292,8 +188,8 @@ enum rg_code rg_jdict_set(struct rg_jwork *w, struct rg_jdict *d, struct rg_jval
                           struct rg_jvalue value)
 {
     struct rg_jvalue *old = rg_jdict_get(d, key);
-    uint64_t          h;
-    void             *pairs = d->pairs;
+    uint64_t h;
+    void *pairs = d->pairs;
 
     if (old) {
         *old = value;

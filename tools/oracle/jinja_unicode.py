@@ -51,10 +51,11 @@ def is_cased(cp):
 
 
 def main():
-    print("/* jinja_unicode_table.h - Python's str tables, made by tools/oracle/jinja_unicode.py: Unicode "
-          f"{unicodedata.unidata_version}.\n *\n"
-          " * Ranges are sorted; a case run maps every step-th code point by delta, a long mapping is\n"
-          " * one to several. */")
+    print("/* jinja_unicode_table.h - Python's str tables, Unicode "
+          f"{unicodedata.unidata_version}.\n"
+          " * Made by tools/oracle/jinja_unicode.py; do not edit.\n *\n"
+          " * Ranges are sorted; a case run maps every step-th code point by delta; a long\n"
+          " * mapping is one to several. */")
     print("#ifndef RG_TEXT_JINJA_UNICODE_TABLE_H\n#define RG_TEXT_JINJA_UNICODE_TABLE_H\n")
     print("/* clang-format off */")
     two = lambda r: f"0x{r[0]:X}, 0x{r[1]:X}"

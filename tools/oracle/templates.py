@@ -239,29 +239,33 @@ def compare(args):
 def fixtures(_args):
     import template_cases
     out = ROOT / "tests/fixtures/templates"
-    out.mkdir(parents=True, exist_ok=True)
     env = environment()
     rows = []
-    for name, source, values in template_cases.cases():
-        row = {"name": name, "template": source, "variables": values}
+    for name, source in template_cases.cases():
+        row = {"name": name, "template": source}
         try:
-            row["expected"] = env.from_string(source).render(**json.loads(json.dumps(values)))
+            values = json.loads(json.dumps(template_cases.V))
+            row["expected"] = env.from_string(source).render(**values)
         except Raised as e:
             row["raises"] = e.message
         except Exception:
             row["fails"] = True
         rows.append(row)
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "variables.json").write_text(json.dumps(template_cases.V, ensure_ascii=False) + "\n")
     write(out / "constructs.json", rows)
     rows = []
     for name, source in template_cases.templates():
+        (out / name).mkdir(exist_ok=True)
+        (out / name / "chat_template.jinja").write_text(source)
+        (out / name / "tokenizer_config.json").write_text(json.dumps(TOKENS) + "\n")
         template = env.from_string(source)
-        for i in range(12):
+        for i in range(25):
             request = conversations.make(random.Random(f"fixture/{name}/{i}"))
             text, message = oracle(template, request, TOKENS)
             result = {"expected": text} if text is not None else {"raises": message}
-            rows.append({"name": f"{name} {i}", "template": source, "request": request, **result})
+            rows.append({"name": f"{name} {i}", "model": name, "request": request, **result})
     write(out / "chats.json", rows)
-    (out / "tokenizer_config.json").write_text(json.dumps(TOKENS, indent=1) + "\n")
     return 0
 
 
