@@ -14,15 +14,15 @@ enum { CHUNK_DEFAULT = 128, BLOCK_TOKENS = 64, TOKENS_FILE_BYTES = 64 << 20 };
 
 struct eval {
     struct rg_checkpoint *checkpoint;
-    struct rg_backend    *backend;
-    struct rg_model      *model;
-    struct rg_pipeline   *pipeline;
-    int32_t              *tokens; /* owned [n] */
-    uint32_t              n, chunk;
-    uint32_t             *blocks; /* owned: 0, 1, 2, ... */
-    uint32_t             *rows;   /* owned [chunk]: 0, 1, 2, ... */
-    float                *logits; /* owned [chunk][vocab] */
-    FILE                 *out;
+    struct rg_backend *backend;
+    struct rg_model *model;
+    struct rg_pipeline *pipeline;
+    int32_t *tokens; /* owned [n] */
+    uint32_t n, chunk;
+    uint32_t *blocks; /* owned: 0, 1, 2, ... */
+    uint32_t *rows;   /* owned [chunk]: 0, 1, 2, ... */
+    float *logits;    /* owned [chunk][vocab] */
+    FILE *out;
 };
 
 static void close_eval(struct eval *e)
@@ -46,8 +46,8 @@ static enum rg_code take_ids(struct eval *e, const struct rg_json *list, const c
 {
     const uint32_t vocab = e->checkpoint->config.vocab_size;
     const uint32_t most = e->checkpoint->config.max_position_embeddings;
-    size_t         n;
-    int64_t        v;
+    size_t n;
+    int64_t v;
 
     if (rg_json_type(list) != RG_JSON_ARRAY)
         return rg_fail(err, RG_E_BAD_DATA, "%s: %s: give a JSON array of token ids", file,
@@ -70,10 +70,10 @@ static enum rg_code take_ids(struct eval *e, const struct rg_json *list, const c
 static enum rg_code read_tokens(struct eval *e, const char *file, struct rg_err *err)
 {
     const struct rg_json_limits limits = {.bytes_max = TOKENS_FILE_BYTES, .depth_max = 4};
-    struct rg_json             *list = NULL;
-    char                       *text;
-    size_t                      len;
-    enum rg_code                code = rg_file_read(&text, &len, file, TOKENS_FILE_BYTES, err);
+    struct rg_json *list = NULL;
+    char *text;
+    size_t len;
+    enum rg_code code = rg_file_read(&text, &len, file, TOKENS_FILE_BYTES, err);
 
     if (code != RG_OK)
         return code;
@@ -98,7 +98,7 @@ static enum rg_code write_failed(const char *file, struct rg_err *err)
 static enum rg_code write_header(struct eval *e, const char *file, struct rg_err *err)
 {
     enum { PREAMBLE = 10, HEADER = 128 };
-    char      header[HEADER];
+    char header[HEADER];
     const int n = snprintf(header + PREAMBLE, HEADER - PREAMBLE,
                            "{'descr': '<f4', 'fortran_order': False, 'shape': (%u, %u), }", e->n,
                            e->checkpoint->config.vocab_size);
@@ -116,14 +116,14 @@ static enum rg_code run_chunk(struct eval *e, uint32_t begin, uint32_t n, const 
                               struct rg_err *err)
 {
     const struct rg_seq_rows rows = {.n_rows = n, .position = begin, .blocks = e->blocks};
-    struct rg_pipe_step      step = {.batch = {.seqs = &rows, .n_seqs = 1, .n_rows = n},
-                                     .tokens = e->tokens + begin,
-                                     .logit_rows = e->rows,
-                                     .n_logit_rows = n,
-                                     .logits = e->logits};
-    struct rg_pipe_step     *done;
-    const size_t             count = (size_t)n * e->checkpoint->config.vocab_size;
-    enum rg_code             code;
+    struct rg_pipe_step step = {.batch = {.seqs = &rows, .n_seqs = 1, .n_rows = n},
+                                .tokens = e->tokens + begin,
+                                .logit_rows = e->rows,
+                                .n_logit_rows = n,
+                                .logits = e->logits};
+    struct rg_pipe_step *done;
+    const size_t count = (size_t)n * e->checkpoint->config.vocab_size;
+    enum rg_code code;
 
     code = e->pipeline->ops->submit(e->pipeline, &step, err);
     if (code == RG_OK)
@@ -136,7 +136,7 @@ static enum rg_code run_chunk(struct eval *e, uint32_t begin, uint32_t n, const 
 static enum rg_code write_logits(struct eval *e, const char *file, struct rg_err *err)
 {
     enum rg_code code;
-    FILE        *out;
+    FILE *out;
 
     e->out = fopen(file, "wb");
     if (!e->out)
@@ -156,7 +156,7 @@ static enum rg_code write_logits(struct eval *e, const char *file, struct rg_err
 static enum rg_code open_checkpoint(struct eval *e, const struct rg_llm_options *o,
                                     struct rg_err *err)
 {
-    char        *dir, *name;
+    char *dir, *name;
     enum rg_code code = rg_checkpoint_resolve(&dir, &name, o->model, o->registry, err);
 
     if (code != RG_OK)
@@ -170,9 +170,9 @@ static enum rg_code open_checkpoint(struct eval *e, const struct rg_llm_options 
 static enum rg_code open_model(struct eval *e, const struct rg_llm_options *o, struct rg_err *err)
 {
     const struct rg_model_config *c = &e->checkpoint->config;
-    const struct rg_model_part    part = rg_model_whole(c);
-    const uint32_t                n_blocks = (e->n + BLOCK_TOKENS - 1) / BLOCK_TOKENS;
-    enum rg_code                  code = rg_backend_open(&e->backend, &o->backend, err);
+    const struct rg_model_part part = rg_model_whole(c);
+    const uint32_t n_blocks = (e->n + BLOCK_TOKENS - 1) / BLOCK_TOKENS;
+    enum rg_code code = rg_backend_open(&e->backend, &o->backend, err);
 
     if (code == RG_OK)
         code = rg_model_open(&e->model, e->checkpoint, e->backend, &part, err);
@@ -197,7 +197,7 @@ static enum rg_code open_model(struct eval *e, const struct rg_llm_options *o, s
 enum rg_code rg_eval(const struct rg_llm_options *options, const char *tokens_file,
                      const char *npy_out, uint32_t chunk, struct rg_err *err)
 {
-    struct eval  e = {0};
+    struct eval e = {0};
     enum rg_code code = open_checkpoint(&e, options, err);
 
     if (code == RG_OK)

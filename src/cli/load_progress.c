@@ -10,17 +10,17 @@ static const int64_t redraw_ns = 100000000;
 
 void rg_load_progress_begin(struct rg_load_progress *p)
 {
-    *p = (struct rg_load_progress){.visible = isatty(STDERR_FILENO) == 1,
-                                   .began_ns = rg_clock_ns()};
+    *p =
+        (struct rg_load_progress){.visible = isatty(STDERR_FILENO) == 1, .began_ns = rg_clock_ns()};
 }
 
 void rg_load_progress_show(void *ud, uint64_t done, uint64_t total)
 {
     struct rg_load_progress *p = ud;
-    const int64_t            now = rg_clock_ns();
-    const double             seconds = (double)(now - p->began_ns) / 1e9;
-    const double             speed = seconds > 0.0 ? (double)done / seconds : 0.0;
-    const double             left = speed > 0.0 ? (double)(total - done) / speed : 0.0;
+    const int64_t now = rg_clock_ns();
+    const double seconds = (double)(now - p->began_ns) / 1e9;
+    const double speed = seconds > 0.0 ? (double)done / seconds : 0.0;
+    const double left = speed > 0.0 ? (double)(total - done) / speed : 0.0;
 
     if (!p->visible || now - p->last_ns < redraw_ns)
         return;

@@ -6,8 +6,8 @@
 #include <stdint.h>
 
 struct rg_load_progress {
-    bool    visible; /* stderr is a terminal */
-    bool    shown;
+    bool visible; /* stderr is a terminal */
+    bool shown;
     int64_t began_ns, last_ns;
 };
 

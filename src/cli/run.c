@@ -30,7 +30,7 @@ static enum rg_code print_text(void *ud, const char *text, size_t n, struct rg_e
 static enum rg_code open_session(struct rg_session **out, const struct rg_options *o,
                                  struct rg_err *err)
 {
-    struct rg_load_progress         progress;
+    struct rg_load_progress progress;
     const struct rg_session_options options = {.model = o->model,
                                                .registry = o->registry,
                                                .activations = o->activations,
@@ -56,10 +56,10 @@ enum rg_code rg_run(const struct rg_options *o, struct rg_err *err)
                                          .max_tokens = (int32_t)o->max_tokens,
                                          .seed = o->seed};
     /* A second SIGINT ends the process the usual way. */
-    struct sigaction   action = {.sa_handler = on_sigint, .sa_flags = (int)SA_RESETHAND};
-    struct sigaction   before;
+    struct sigaction action = {.sa_handler = on_sigint, .sa_flags = (int)SA_RESETHAND};
+    struct sigaction before;
     struct rg_session *session;
-    enum rg_code       code;
+    enum rg_code code;
 
     if (!o->prompt)
         return rg_fail(err, RG_E_USAGE, "run: give --prompt TEXT");

@@ -16,19 +16,19 @@
 enum { CHUNK_ROWS_DEFAULT = 512, IDLE_TURN_S = 1 };
 
 struct rg_engine {
-    struct rg_pipeline      *pipeline; /* owned */
+    struct rg_pipeline *pipeline; /* owned */
     struct rg_engine_options options;
-    struct rg_kv_blocks      blocks;
-    struct rg_scheduler      scheduler;
-    struct rg_sampler       *sampler;
-    pthread_t                thread;
-    bool                     has_thread, has_lock;
+    struct rg_kv_blocks blocks;
+    struct rg_scheduler scheduler;
+    struct rg_sampler *sampler;
+    pthread_t thread;
+    bool has_thread, has_lock;
 
     pthread_mutex_t lock; /* guards everything below, and canceled of every sequence */
-    pthread_cond_t  wake;
-    bool            stop;
-    uint64_t        next_id;
-    struct rg_sequence  *waiting_first, *waiting_last;
+    pthread_cond_t wake;
+    bool stop;
+    uint64_t next_id;
+    struct rg_sequence *waiting_first, *waiting_last;
     struct rg_sequence **running; /* owned [parallel]; changed by the engine's thread only */
     struct rg_engine_stats stats;
 };
@@ -84,8 +84,8 @@ enum rg_code rg_engine_submit(struct rg_engine *e, const struct rg_request *requ
                               struct rg_err *err)
 {
     struct rg_sequence *q;
-    uint32_t            max_tokens;
-    enum rg_code        code = check_request(e, request, err);
+    uint32_t max_tokens;
+    enum rg_code code = check_request(e, request, err);
 
     if (code != RG_OK)
         return code;
@@ -145,7 +145,7 @@ static void end(struct rg_engine *e, struct rg_sequence *q, enum rg_end_reason r
 /* Takes the canceled ones (all of them when the engine stops) out of the queue; lock held. */
 static struct rg_sequence *take_canceled(struct rg_engine *e)
 {
-    struct rg_sequence  *canceled = NULL;
+    struct rg_sequence *canceled = NULL;
     struct rg_sequence **tail = &canceled;
     struct rg_sequence **link = &e->waiting_first;
 
@@ -218,12 +218,10 @@ static void end_canceled(struct rg_engine *e, struct rg_sequence *waiting)
 /* After a step that computed its last row: samples from its logits. */
 static void advance(struct rg_engine *e, struct rg_sequence *q, const float *logits)
 {
-    const struct rg_history history = {.tokens = q->tokens,
-                                       .n_tokens = q->n_tokens,
-                                       .n_prompt = q->n_prompt,
-                                       .choice = q->choice};
+    const struct rg_history history = {
+        .tokens = q->tokens, .n_tokens = q->n_tokens, .n_prompt = q->n_prompt, .choice = q->choice};
     struct rg_sample sample;
-    struct rg_err    err = {0};
+    struct rg_err err = {0};
 
     if (rg_sampler_draw(e->sampler, logits, &q->sampling, &history, &sample, &err) != RG_OK) {
         end(e, q, RG_END_ERROR, &err);
@@ -243,11 +241,11 @@ static void advance(struct rg_engine *e, struct rg_sequence *q, const float *log
 static void apply(struct rg_engine *e)
 {
     const struct rg_scheduler *d = &e->scheduler;
-    uint32_t                   logit = 0;
+    uint32_t logit = 0;
 
     for (uint32_t i = 0; i < d->step.batch.n_seqs; i++) {
         struct rg_sequence *q = d->members[i];
-        const bool          prefill = q->n_computed < q->n_prompt;
+        const bool prefill = q->n_computed < q->n_prompt;
 
         q->n_computed += d->rows[i].n_rows;
         if (prefill) {
@@ -265,7 +263,7 @@ static enum rg_code run_step(struct rg_engine *e, struct rg_sequence *const *run
                              struct rg_err *err)
 {
     struct rg_pipe_step *done;
-    enum rg_code         code;
+    enum rg_code code;
 
     rg_scheduler_plan(&e->scheduler, running, n);
     code = e->pipeline->ops->submit(e->pipeline, &e->scheduler.step, err);
@@ -287,8 +285,8 @@ static enum rg_code run_step(struct rg_engine *e, struct rg_sequence *const *run
 static void step_all(struct rg_engine *e)
 {
     const uint32_t n = e->stats.running;
-    struct rg_err  err = {0};
-    enum rg_code   code;
+    struct rg_err err = {0};
+    enum rg_code code;
 
     code = run_step(e, e->running, n, &err);
     if (code == RG_OK)
@@ -327,7 +325,7 @@ static void wait_for_work(struct rg_engine *e)
 static void *run(void *arg)
 {
     struct rg_engine *e = arg;
-    bool              stop;
+    bool stop;
 
     do {
         struct rg_sequence *canceled;
@@ -355,7 +353,7 @@ static void *run(void *arg)
 static enum rg_code start(struct rg_engine *e, struct rg_err *err)
 {
     pthread_condattr_t attr;
-    int                rc;
+    int rc;
 
     if (pthread_condattr_init(&attr) != 0)
         return rg_fail(err, RG_E_IO, "engine: no condition variable");
@@ -382,7 +380,7 @@ static enum rg_code start(struct rg_engine *e, struct rg_err *err)
 static enum rg_code open_parts(struct rg_engine *e, struct rg_err *err)
 {
     const struct rg_pipeline *p = e->pipeline;
-    enum rg_code              code;
+    enum rg_code code;
 
     code = rg_kv_blocks_init(&e->blocks, p->n_blocks, p->block_tokens, err);
     if (code != RG_OK)
@@ -409,7 +407,7 @@ enum rg_code rg_engine_open(struct rg_engine **out, struct rg_pipeline *pipeline
                             const struct rg_engine_options *options, struct rg_err *err)
 {
     struct rg_engine *e = rg_calloc(1, sizeof(*e));
-    enum rg_code      code;
+    enum rg_code code;
 
     *out = NULL;
     if (!e) {

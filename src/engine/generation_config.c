@@ -14,11 +14,11 @@
 static enum rg_code read_json(struct rg_json **out, const char *dir, const char *name,
                               struct rg_err *err)
 {
-    char         *path = rg_path_join(dir, name);
-    char         *text = NULL;
-    size_t        len = 0;
+    char *path = rg_path_join(dir, name);
+    char *text = NULL;
+    size_t len = 0;
     struct rg_err why = {0};
-    enum rg_code  code = RG_OK;
+    enum rg_code code = RG_OK;
 
     *out = NULL;
     if (!path)
@@ -38,8 +38,8 @@ static enum rg_code read_json(struct rg_json **out, const char *dir, const char 
 static void add_eos(struct rg_llm *l, const struct rg_json *id)
 {
     const int32_t most = (int32_t)l->checkpoint->config.vocab_size - 1;
-    const size_t  room = sizeof(l->eos_ids) / sizeof(*l->eos_ids);
-    int64_t       v;
+    const size_t room = sizeof(l->eos_ids) / sizeof(*l->eos_ids);
+    int64_t v;
 
     if (!rg_json_int(id, 0, most, &v) || l->n_eos_ids == room)
         rg_log(RG_LOG_WARN, "model", "an eos_token_id of generation_config.json is passed over",
@@ -64,7 +64,7 @@ static void read_eos(struct rg_llm *l, const struct rg_json *value)
 static float read_float(const struct rg_json *config, const char *key, double least, double most)
 {
     const struct rg_json *j = rg_json_get(config, key);
-    double                v;
+    double v;
 
     if (!j || rg_json_type(j) == RG_JSON_NULL)
         return NAN;
@@ -79,7 +79,7 @@ static float read_float(const struct rg_json *config, const char *key, double le
 static void read_defaults(struct rg_generation_defaults *d, const struct rg_json *config)
 {
     const struct rg_json *top_k = rg_json_get(config, "top_k");
-    int64_t               v;
+    int64_t v;
 
     d->temperature = read_float(config, "temperature", 0.0, 2.0);
     d->top_p = read_float(config, "top_p", 1e-6, 1.0);
@@ -92,10 +92,10 @@ static void read_defaults(struct rg_generation_defaults *d, const struct rg_json
 /* tokenizer_config.json's eos_token: a string, or an object with its content. */
 static enum rg_code read_tokenizer_eos(struct rg_llm *l, struct rg_err *err)
 {
-    struct rg_json       *config;
+    struct rg_json *config;
     const struct rg_json *token;
-    int32_t               id = -1;
-    enum rg_code          code;
+    int32_t id = -1;
+    enum rg_code code;
 
     code = read_json(&config, l->checkpoint->dir, "tokenizer_config.json", err);
     if (code != RG_OK || !config)
@@ -114,8 +114,8 @@ static enum rg_code read_tokenizer_eos(struct rg_llm *l, struct rg_err *err)
 enum rg_code rg_generation_config_read(struct rg_llm *l, struct rg_err *err)
 {
     const struct rg_model_config *c = &l->checkpoint->config;
-    struct rg_json               *config;
-    enum rg_code                  code;
+    struct rg_json *config;
+    enum rg_code code;
 
     l->defaults = (struct rg_generation_defaults){NAN, NAN, NAN, NAN, UINT32_MAX};
     l->n_eos_ids = 0;

@@ -26,9 +26,9 @@ static uint64_t physical_bytes(void)
 
 static enum rg_code open_text(struct rg_llm *l, struct rg_err *err)
 {
-    const char  *dir = l->checkpoint->dir;
-    const char  *literals;
-    size_t       len = 0;
+    const char *dir = l->checkpoint->dir;
+    const char *literals;
+    size_t len = 0;
     enum rg_code code = rg_tokenizer_open(&l->tokenizer, dir, err);
 
     if (code != RG_OK)
@@ -49,11 +49,11 @@ static enum rg_code open_text(struct rg_llm *l, struct rg_err *err)
 static uint64_t kv_bytes(const struct rg_llm *l, const struct rg_kv_layer_spec *specs,
                          uint32_t context)
 {
-    const struct rg_kv_options options = {
-        .layers = specs,
-        .n_layers = l->checkpoint->config.num_hidden_layers,
-        .n_blocks = l->parallel * ((context + BLOCK_TOKENS - 1) / BLOCK_TOKENS),
-        .block_tokens = BLOCK_TOKENS};
+    const struct rg_kv_options options = {.layers = specs,
+                                          .n_layers = l->checkpoint->config.num_hidden_layers,
+                                          .n_blocks = l->parallel *
+                                                      ((context + BLOCK_TOKENS - 1) / BLOCK_TOKENS),
+                                          .block_tokens = BLOCK_TOKENS};
 
     return rg_kv_bytes(l->backend, &options);
 }
@@ -70,10 +70,10 @@ static uint64_t kv_budget(const struct rg_checkpoint *c)
 
 static enum rg_code fit_context(struct rg_llm *l, uint32_t asked, struct rg_err *err)
 {
-    const uint32_t           n_layers = l->checkpoint->config.num_hidden_layers;
-    const uint64_t           budget = kv_budget(l->checkpoint);
+    const uint32_t n_layers = l->checkpoint->config.num_hidden_layers;
+    const uint64_t budget = kv_budget(l->checkpoint);
     struct rg_kv_layer_spec *specs = rg_calloc(n_layers, sizeof(*specs));
-    uint64_t                 bytes;
+    uint64_t bytes;
 
     if (!specs)
         return rg_fail(err, RG_E_NOMEM, "model: no memory for %u layers", n_layers);
@@ -116,12 +116,12 @@ static enum rg_code choose_context(struct rg_llm *l, const struct rg_llm_options
 static enum rg_code open_engine(struct rg_llm *l, const struct rg_llm_options *o,
                                 struct rg_err *err)
 {
-    const struct rg_model_config  *c = &l->checkpoint->config;
+    const struct rg_model_config *c = &l->checkpoint->config;
     const struct rg_engine_options options = {
         .context = l->context, .parallel = l->parallel, .chunk_rows = o->chunk_rows};
-    const uint32_t      blocks = l->parallel * ((l->context + BLOCK_TOKENS - 1) / BLOCK_TOKENS);
+    const uint32_t blocks = l->parallel * ((l->context + BLOCK_TOKENS - 1) / BLOCK_TOKENS);
     struct rg_pipeline *pipeline;
-    enum rg_code        code;
+    enum rg_code code;
 
     code = rg_pipeline_local_open(&pipeline, l->model, l->backend, c->num_hidden_layers, blocks,
                                   BLOCK_TOKENS, c->vocab_size, err);
@@ -130,11 +130,10 @@ static enum rg_code open_engine(struct rg_llm *l, const struct rg_llm_options *o
     return code;
 }
 
-static enum rg_code open_model(struct rg_llm *l, const struct rg_llm_options *o,
-                               struct rg_err *err)
+static enum rg_code open_model(struct rg_llm *l, const struct rg_llm_options *o, struct rg_err *err)
 {
     const struct rg_model_part part = rg_model_whole(&l->checkpoint->config);
-    enum rg_code               code = choose_context(l, o, err);
+    enum rg_code code = choose_context(l, o, err);
 
     if (code == RG_OK)
         code = rg_backend_open(&l->backend, &o->backend, err);
@@ -152,7 +151,7 @@ static enum rg_code open_model(struct rg_llm *l, const struct rg_llm_options *o,
 
 static enum rg_code open_all(struct rg_llm *l, const struct rg_llm_options *o, struct rg_err *err)
 {
-    char        *dir;
+    char *dir;
     enum rg_code code = rg_checkpoint_resolve(&dir, &l->name, o->model, o->registry, err);
 
     if (code != RG_OK)
@@ -172,7 +171,7 @@ enum rg_code rg_llm_open(struct rg_llm **out, const struct rg_llm_options *optio
                          struct rg_err *err)
 {
     struct rg_llm *l = rg_calloc(1, sizeof(*l));
-    enum rg_code   code;
+    enum rg_code code;
 
     *out = NULL;
     if (!l)

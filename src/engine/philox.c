@@ -29,7 +29,7 @@ double rg_philox_draw(uint64_t seed, uint32_t choice, uint32_t position)
 {
     const uint32_t counter[4] = {choice, position, 0, 0};
     const uint32_t key[2] = {(uint32_t)seed, (uint32_t)(seed >> 32)};
-    uint32_t       bits[4];
+    uint32_t bits[4];
 
     rg_philox4x32(bits, counter, key);
     return (double)(((uint64_t)bits[0] << 21) | (bits[1] >> 11)) * 0x1p-53;

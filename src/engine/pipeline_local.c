@@ -5,10 +5,10 @@
 #include "engine/pipeline.h"
 
 struct local {
-    struct rg_pipeline   base; /* first: the vtable's functions get a pointer to it */
-    struct rg_model     *model;
-    struct rg_backend   *backend;
-    struct rg_kv        *kv;
+    struct rg_pipeline base; /* first: the vtable's functions get a pointer to it */
+    struct rg_model *model;
+    struct rg_backend *backend;
+    struct rg_kv *kv;
     struct rg_pipe_step *pending; /* submitted, not yet collected */
 };
 
@@ -24,10 +24,10 @@ static enum rg_code submit(struct rg_pipeline *p, struct rg_pipe_step *step, str
 
 static enum rg_code compute(struct local *l, struct rg_pipe_step *step, struct rg_err *err)
 {
-    struct rg_step   *s;
+    struct rg_step *s;
     struct rg_tensor *x;
-    enum rg_code      code = rg_step_begin(&s, l->backend, &step->batch, err);
-    enum rg_code      end_code;
+    enum rg_code code = rg_step_begin(&s, l->backend, &step->batch, err);
+    enum rg_code end_code;
 
     if (code != RG_OK)
         return code;
@@ -66,11 +66,11 @@ static const struct rg_pipeline_ops local_ops = {
 static enum rg_code open_kv(struct local *l, uint32_t n_layers, struct rg_err *err)
 {
     struct rg_kv_layer_spec *specs = rg_calloc(n_layers, sizeof(*specs));
-    struct rg_kv_options     options = {.layers = specs,
-                                        .n_layers = n_layers,
-                                        .n_blocks = l->base.n_blocks,
-                                        .block_tokens = l->base.block_tokens};
-    enum rg_code             code;
+    struct rg_kv_options options = {.layers = specs,
+                                    .n_layers = n_layers,
+                                    .n_blocks = l->base.n_blocks,
+                                    .block_tokens = l->base.block_tokens};
+    enum rg_code code;
 
     if (!specs)
         return rg_fail(err, RG_E_NOMEM, "pipeline: no memory for %u layers", n_layers);
@@ -86,7 +86,7 @@ enum rg_code rg_pipeline_local_open(struct rg_pipeline **out, struct rg_model *m
                                     struct rg_err *err)
 {
     struct local *l = rg_calloc(1, sizeof(*l));
-    enum rg_code  code;
+    enum rg_code code;
 
     *out = NULL;
     if (!l)

@@ -9,8 +9,8 @@ enum { WINDOW_BYTES = 64 << 20 };
 
 struct progress {
     rg_preload_fn *fn;
-    void          *ud;
-    uint64_t       done, total;
+    void *ud;
+    uint64_t done, total;
 };
 
 static bool is_of_part(const struct rg_checkpoint *c, const struct rg_module *m,
@@ -35,7 +35,7 @@ uint64_t rg_preload_bytes(const struct rg_checkpoint *c, const struct rg_model_p
 
 static void touch_window(const uint8_t *data, uint64_t bytes, uintptr_t page)
 {
-    const uintptr_t         begin = (uintptr_t)data & ~(page - 1);
+    const uintptr_t begin = (uintptr_t)data & ~(page - 1);
     const volatile uint8_t *p = data;
 
     /* A hint: when it is refused, the reads below still bring the pages. */
@@ -91,8 +91,7 @@ static void touch_weight(const struct rg_weight_desc *w, struct progress *progre
 void rg_preload(const struct rg_checkpoint *c, const struct rg_model_part *part,
                 rg_preload_fn *on_progress, void *ud)
 {
-    struct progress progress = {
-        .fn = on_progress, .ud = ud, .total = rg_preload_bytes(c, part)};
+    struct progress progress = {.fn = on_progress, .ud = ud, .total = rg_preload_bytes(c, part)};
 
     for (uint32_t i = 0; i < c->n_modules; i++)
         if (is_of_part(c, &c->modules[i], part))

@@ -17,11 +17,11 @@
 enum { TOP_P_FIRST = 64, TOP_P_GROWTH = 8 };
 
 struct rg_sampler {
-    uint32_t  vocab;
-    float    *logits;  /* owned [vocab]: after the penalties */
-    float    *weights; /* owned [vocab]: by rank, or by id */
-    uint32_t *ids;     /* owned [vocab]: by rank */
-    uint32_t *counts;  /* owned [vocab]: all zero between draws */
+    uint32_t vocab;
+    float *logits;    /* owned [vocab]: after the penalties */
+    float *weights;   /* owned [vocab]: by rank, or by id */
+    uint32_t *ids;    /* owned [vocab]: by rank */
+    uint32_t *counts; /* owned [vocab]: all zero between draws */
 };
 
 enum rg_code rg_sampler_open(struct rg_sampler **out, uint32_t vocab_size, struct rg_err *err)
@@ -60,7 +60,7 @@ void rg_sampler_close(struct rg_sampler *s)
 /* The id of the highest value, the lowest id of equal ones; false when a value is not finite. */
 static bool find_highest(const float *z, uint32_t n, uint32_t *highest)
 {
-    float    best = z[0];
+    float best = z[0];
     uint32_t id = 0;
     uint32_t bad = 0;
 
@@ -149,8 +149,8 @@ static float weight(float z, float highest, float temperature)
 /* The first of n weights at which the running sum passes u of the whole; a 0 is never drawn. */
 static uint32_t pick(const float *weights, uint32_t n, double u)
 {
-    double   total = 0.0;
-    double   sum = 0.0;
+    double total = 0.0;
+    double sum = 0.0;
     uint32_t last = 0;
 
     for (uint32_t i = 0; i < n; i++)
@@ -218,9 +218,9 @@ static uint32_t draw_from_ranks(struct rg_sampler *s, const float *z, float high
                                 const struct rg_sampling *how, double u)
 {
     const bool by_k = is_limited_to_k(s, how);
-    uint32_t   k = by_k ? how->top_k : s->vocab < TOP_P_FIRST ? s->vocab : TOP_P_FIRST;
-    uint32_t   n = k;
-    double     total = 0.0;
+    uint32_t k = by_k ? how->top_k : s->vocab < TOP_P_FIRST ? s->vocab : TOP_P_FIRST;
+    uint32_t n = k;
+    double total = 0.0;
 
     rank(s, z, k, how->temperature);
     if (by_k)
@@ -248,7 +248,7 @@ static void log_probabilities(struct rg_sampler *s, const float *z, uint32_t n_t
                               struct rg_sample *out)
 {
     uint32_t highest;
-    double   norm;
+    double norm;
 
     find_highest(z, s->vocab, &highest);
     norm = (double)z[highest] + rg_ln(weight_of_all(s, z, z[highest], 1.0f));
@@ -262,8 +262,8 @@ static void log_probabilities(struct rg_sampler *s, const float *z, uint32_t n_t
         return;
     rg_rank_top(z, s->vocab, n_top, s->ids);
     for (uint32_t i = 0; i < n_top; i++)
-        out->top[i] = (struct rg_token_logprob){
-            .id = (int32_t)s->ids[i], .logprob = (float)((double)z[s->ids[i]] - norm)};
+        out->top[i] = (struct rg_token_logprob){.id = (int32_t)s->ids[i],
+                                                .logprob = (float)((double)z[s->ids[i]] - norm)};
 }
 
 enum rg_code rg_sampler_draw(struct rg_sampler *s, const float *logits,
@@ -271,8 +271,8 @@ enum rg_code rg_sampler_draw(struct rg_sampler *s, const float *logits,
                              struct rg_sample *out, struct rg_err *err)
 {
     const float *z = logits;
-    uint32_t     highest;
-    uint32_t     id;
+    uint32_t highest;
+    uint32_t id;
 
     assert(history->n_prompt <= history->n_tokens);
     if (!find_highest(logits, s->vocab, &highest))

@@ -36,7 +36,7 @@ static void order_members(struct rg_scheduler *d, struct rg_sequence *const *run
 {
     for (uint32_t i = 0; i < n; i++) {
         const uint32_t left = rg_sequence_rows_left(running[i]);
-        uint32_t       at = i;
+        uint32_t at = i;
 
         assert(left > 0);
         while (at > 0 && rg_sequence_rows_left(d->members[at - 1]) > left) {
@@ -50,7 +50,7 @@ static void order_members(struct rg_scheduler *d, struct rg_sequence *const *run
 static void add_rows(struct rg_scheduler *d, uint32_t i, uint32_t n_rows)
 {
     struct rg_sequence *q = d->members[i];
-    struct rg_batch    *batch = &d->step.batch;
+    struct rg_batch *batch = &d->step.batch;
 
     d->rows[i] = (struct rg_seq_rows){.row_begin = batch->n_rows,
                                       .n_rows = n_rows,

@@ -13,13 +13,13 @@
 #include "engine/sequence.h"
 
 struct rg_scheduler {
-    uint32_t             chunk_rows, parallel;
-    struct rg_pipe_step  step;
-    struct rg_seq_rows  *rows;       /* owned [parallel]: what step.batch.seqs points to */
-    struct rg_sequence **members;    /* owned [parallel]: whose rows they are */
-    int32_t             *tokens;     /* owned [chunk_rows + parallel] */
-    uint32_t            *logit_rows; /* owned [parallel] */
-    float               *logits;     /* owned [parallel][vocab_size] */
+    uint32_t chunk_rows, parallel;
+    struct rg_pipe_step step;
+    struct rg_seq_rows *rows;     /* owned [parallel]: what step.batch.seqs points to */
+    struct rg_sequence **members; /* owned [parallel]: whose rows they are */
+    int32_t *tokens;              /* owned [chunk_rows + parallel] */
+    uint32_t *logit_rows;         /* owned [parallel] */
+    float *logits;                /* owned [parallel][vocab_size] */
 };
 
 RG_CHECKED enum rg_code rg_scheduler_init(struct rg_scheduler *d, uint32_t chunk_rows,

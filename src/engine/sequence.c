@@ -21,8 +21,8 @@ enum rg_code rg_sequence_new(struct rg_sequence **out, const struct rg_request *
                              struct rg_err *err)
 {
     const struct rg_sampling *sampling = &request->sampling;
-    struct rg_sequence       *q = rg_calloc(1, sizeof(*q));
-    struct rg_logit_bias     *bias = copy(sampling->bias, sampling->n_bias, sizeof(*bias));
+    struct rg_sequence *q = rg_calloc(1, sizeof(*q));
+    struct rg_logit_bias *bias = copy(sampling->bias, sampling->n_bias, sizeof(*bias));
 
     *out = NULL;
     if (q) {

@@ -6,7 +6,7 @@ enum rg_code rg_attention_gqa_load(struct rg_attention_gqa *a, struct rg_loader 
                                    struct rg_err *err)
 {
     const struct rg_model_config *c = &l->checkpoint->config;
-    enum rg_code                  code;
+    enum rg_code code;
 
     a->n_heads = c->num_attention_heads;
     a->n_kv_heads = c->num_key_value_heads;
@@ -28,11 +28,11 @@ enum rg_code rg_attention_gqa_load(struct rg_attention_gqa *a, struct rg_loader 
 struct rg_tensor *rg_attention_gqa_block(const struct rg_attention_gqa *a, const struct rg_pass *p,
                                          const struct rg_weight *norm, struct rg_tensor *x)
 {
-    struct rg_step         *s = p->step;
+    struct rg_step *s = p->step;
     const struct rg_tensor *h = rg_op_rms_norm(s, x, norm, p->eps);
-    struct rg_tensor       *q = rg_linear_forward(&a->q, s, h);
-    struct rg_tensor       *k = rg_linear_forward(&a->k, s, h);
-    struct rg_tensor       *v = rg_linear_forward(&a->v, s, h);
+    struct rg_tensor *q = rg_linear_forward(&a->q, s, h);
+    struct rg_tensor *k = rg_linear_forward(&a->k, s, h);
+    struct rg_tensor *v = rg_linear_forward(&a->v, s, h);
 
     if (a->q_norm) {
         q = rg_op_rms_norm(s, q, a->q_norm, p->eps);

@@ -12,8 +12,8 @@ static const float mla_norm_eps = 1e-6f;
 static enum rg_code load_latent(struct rg_attention_mla *a, struct rg_loader *l, struct rg_err *err)
 {
     const struct rg_model_config *c = &l->checkpoint->config;
-    struct rg_weight             *kv_b;
-    enum rg_code                  code;
+    struct rg_weight *kv_b;
+    enum rg_code code;
 
     code = rg_load_optional(l, &kv_b, "self_attn.kv_b_proj", err);
     if (code != RG_OK)
@@ -49,7 +49,7 @@ enum rg_code rg_attention_mla_load(struct rg_attention_mla *a, struct rg_loader 
                                    struct rg_err *err)
 {
     const struct rg_model_config *c = &l->checkpoint->config;
-    enum rg_code                  code;
+    enum rg_code code;
 
     a->n_heads = c->num_attention_heads;
     a->nope_dims = c->qk_nope_head_dim;
@@ -94,8 +94,8 @@ static struct rg_tensor *query_latent(const struct rg_attention_mla *a, struct r
 static void append(const struct rg_attention_mla *a, const struct rg_pass *p,
                    const struct rg_tensor *h)
 {
-    struct rg_step         *s = p->step;
-    const uint32_t          rank = a->kv_lora_rank;
+    struct rg_step *s = p->step;
+    const uint32_t rank = a->kv_lora_rank;
     const struct rg_tensor *c = rg_linear_forward(&a->kv_a, s, h);
     const struct rg_tensor *latent = rg_op_head_cols(s, c, 1, 0, rank);
     const struct rg_tensor *key = rg_op_head_cols(s, c, 1, rank, rank + a->rope_dims);
@@ -108,7 +108,7 @@ static void append(const struct rg_attention_mla *a, const struct rg_pass *p,
 struct rg_tensor *rg_attention_mla_block(const struct rg_attention_mla *a, const struct rg_pass *p,
                                          const struct rg_weight *norm, struct rg_tensor *x)
 {
-    struct rg_step         *s = p->step;
+    struct rg_step *s = p->step;
     const struct rg_tensor *h = rg_op_rms_norm(s, x, norm, p->eps);
     const struct rg_tensor *q = query(a, s, h);
     const struct rg_tensor *q_latent = query_latent(a, s, q);

@@ -17,8 +17,8 @@ void rg_weight_list_free(struct rg_weight_list *list)
 /* Makes room first, so that a weight that was opened always finds its owner. */
 static enum rg_code reserve(struct rg_weight_list *list, struct rg_err *err)
 {
-    void         *items = list->items;
-    enum rg_code  code = rg_grow(&items, &list->capacity, list->n + 1, sizeof(*list->items), err);
+    void *items = list->items;
+    enum rg_code code = rg_grow(&items, &list->capacity, list->n + 1, sizeof(*list->items), err);
 
     list->items = items;
     return code;
@@ -28,7 +28,7 @@ enum rg_code rg_load_optional(struct rg_loader *l, struct rg_weight **out, const
                               struct rg_err *err)
 {
     const struct rg_module *module = rg_checkpoint_module(l->checkpoint, l->layer, role);
-    enum rg_code            code;
+    enum rg_code code;
 
     *out = NULL;
     if (!module)
@@ -55,8 +55,8 @@ enum rg_code rg_load_weight(struct rg_loader *l, struct rg_weight **out, const c
 enum rg_code rg_load_linear(struct rg_loader *l, struct rg_linear *out, const char *role,
                             struct rg_err *err)
 {
-    char         bias[128];
-    const int    n = snprintf(bias, sizeof(bias), "%s.bias", role);
+    char bias[128];
+    const int n = snprintf(bias, sizeof(bias), "%s.bias", role);
     enum rg_code code;
 
     assert(n > 0 && (size_t)n < sizeof(bias));

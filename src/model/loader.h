@@ -13,16 +13,16 @@
 
 struct rg_weight_list {
     struct rg_weight **items; /* owned, in the order of opening: a view comes after its weight */
-    size_t             n, capacity;
+    size_t n, capacity;
 };
 
 void rg_weight_list_free(struct rg_weight_list *list);
 
 struct rg_loader {
     const struct rg_checkpoint *checkpoint;
-    struct rg_backend          *backend;
-    struct rg_weight_list      *weights;
-    int32_t                     layer; /* whose roles are looked up */
+    struct rg_backend *backend;
+    struct rg_weight_list *weights;
+    int32_t layer; /* whose roles are looked up */
 };
 
 /* y = W x + bias; bias NULL when the checkpoint has none. */

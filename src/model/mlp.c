@@ -7,7 +7,7 @@
 static enum rg_code load_part(struct rg_linear *out, struct rg_loader *l, const char *prefix,
                               const char *name, struct rg_err *err)
 {
-    char      role[64];
+    char role[64];
     const int n = snprintf(role, sizeof(role), "%s.%s", prefix, name);
 
     assert(n > 0 && (size_t)n < sizeof(role));

@@ -7,24 +7,24 @@
 #include "model/blocks.h"
 
 struct layer {
-    struct rg_weight       *input_norm, *post_norm;
+    struct rg_weight *input_norm, *post_norm;
     struct rg_attention_gqa gqa;
     struct rg_attention_mla mla;
-    struct rg_mlp           mlp;
-    struct rg_moe           moe;
-    bool                    is_moe;
-    uint32_t                window; /* 0: full attention */
+    struct rg_mlp mlp;
+    struct rg_moe moe;
+    bool is_moe;
+    uint32_t window; /* 0: full attention */
 };
 
 struct rg_model {
     const struct rg_model_config *config; /* borrowed from the checkpoint */
-    struct rg_model_part          part;
-    struct rg_rope               *rope;
-    struct rg_weight_list         weights;
-    struct layer                 *layers; /* owned [layer_end - layer_begin] */
-    struct rg_weight             *embed, *final_norm;
-    struct rg_linear              head;
-    bool                          is_mla;
+    struct rg_model_part part;
+    struct rg_rope *rope;
+    struct rg_weight_list weights;
+    struct layer *layers; /* owned [layer_end - layer_begin] */
+    struct rg_weight *embed, *final_norm;
+    struct rg_linear head;
+    bool is_mla;
 };
 
 struct rg_model_part rg_model_whole(const struct rg_model_config *c)
@@ -37,7 +37,7 @@ static enum rg_code load_layer(struct rg_model *m, struct layer *y, struct rg_lo
                                struct rg_err *err)
 {
     const uint32_t layer = (uint32_t)l->layer;
-    enum rg_code   code;
+    enum rg_code code;
 
     y->is_moe = rg_model_layer_is_moe(m->config, layer);
     y->window = rg_model_layer_is_sliding(m->config, layer) ? m->config->sliding_window : 0;
@@ -55,7 +55,7 @@ static enum rg_code load_layer(struct rg_model *m, struct layer *y, struct rg_lo
 /* A tied head is the embedding; the node that has only the head then opens the embedding for it. */
 static enum rg_code load_ends(struct rg_model *m, struct rg_loader *l, struct rg_err *err)
 {
-    const bool   tied = m->config->tie_word_embeddings;
+    const bool tied = m->config->tie_word_embeddings;
     enum rg_code code = RG_OK;
 
     l->layer = RG_LAYER_NONE;
@@ -76,7 +76,7 @@ static enum rg_code load(struct rg_model *m, const struct rg_checkpoint *checkpo
                          struct rg_backend *backend, struct rg_err *err)
 {
     struct rg_loader l = {.checkpoint = checkpoint, .backend = backend, .weights = &m->weights};
-    enum rg_code     code = load_ends(m, &l, err);
+    enum rg_code code = load_ends(m, &l, err);
 
     for (uint32_t i = m->part.layer_begin; code == RG_OK && i < m->part.layer_end; i++) {
         l.layer = (int32_t)i;
@@ -89,9 +89,9 @@ enum rg_code rg_model_open(struct rg_model **out, const struct rg_checkpoint *ch
                            struct rg_backend *backend, const struct rg_model_part *part,
                            struct rg_err *err)
 {
-    const uint32_t   n_layers = part->layer_end - part->layer_begin;
+    const uint32_t n_layers = part->layer_end - part->layer_begin;
     struct rg_model *m;
-    enum rg_code     code;
+    enum rg_code code;
 
     assert(part->layer_begin <= part->layer_end);
     assert(part->layer_end <= checkpoint->config.num_hidden_layers);
@@ -130,7 +130,7 @@ void rg_model_close(struct rg_model *m)
 void rg_model_kv_specs(const struct rg_model *m, struct rg_kv_layer_spec *specs)
 {
     const struct rg_model_config *c = m->config;
-    const uint32_t                n_layers = m->part.layer_end - m->part.layer_begin;
+    const uint32_t n_layers = m->part.layer_end - m->part.layer_begin;
 
     for (uint32_t i = 0; i < n_layers; i++) {
         if (m->is_mla)

@@ -18,7 +18,7 @@ struct rg_model;
 
 struct rg_model_part {
     uint32_t layer_begin, layer_end;
-    bool     embed, head;
+    bool embed, head;
 };
 
 struct rg_model_part rg_model_whole(const struct rg_model_config *c);

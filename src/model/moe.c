@@ -24,8 +24,8 @@ static void routing_options(struct rg_router_options *r, const struct rg_model_c
 enum rg_code rg_moe_load(struct rg_moe *m, struct rg_loader *l, struct rg_err *err)
 {
     const struct rg_model_config *c = &l->checkpoint->config;
-    struct rg_weight             *correction;
-    enum rg_code                  code;
+    struct rg_weight *correction;
+    enum rg_code code;
 
     routing_options(&m->routing, c);
     m->has_shared = c->n_shared_experts > 0;
@@ -48,10 +48,10 @@ enum rg_code rg_moe_load(struct rg_moe *m, struct rg_loader *l, struct rg_err *e
 struct rg_tensor *rg_moe_block(const struct rg_moe *m, const struct rg_pass *p,
                                const struct rg_weight *norm, struct rg_tensor *x)
 {
-    struct rg_step         *s = p->step;
+    struct rg_step *s = p->step;
     const struct rg_tensor *h = rg_op_rms_norm(s, x, norm, p->eps);
     const struct rg_tensor *routing;
-    struct rg_tensor       *y;
+    struct rg_tensor *y;
 
     routing = rg_op_route(s, rg_linear_forward(&m->router, s, h), &m->routing);
     y = rg_op_experts(s, h, routing, m->gate, m->up, m->down);

@@ -17,8 +17,7 @@
 #include "engine/generation_config.h"
 #include "engine/preload.h"
 
-/* ---- generation_config.json --------------------------------------------------------------------
- */
+/* ---- generation_config.json -------------------------------------------------------------- */
 
 struct dir {
     char path[64], file[96];
@@ -141,8 +140,7 @@ static void reading_it_without_memory_is_an_error_that_leaves_nothing(void **sta
     finish(&d);
 }
 
-/* ---- reading in ---------------------------------------------------------------------------------
- */
+/* ---- reading in -------------------------------------------------------------------------- */
 
 struct seen {
     uint64_t done, total;
@@ -193,8 +191,7 @@ static void every_byte_of_a_part_is_read_once(void **state)
     }
 }
 
-/* ---- opening ------------------------------------------------------------------------------------
- */
+/* ---- opening ----------------------------------------------------------------------------- */
 
 static void a_directory_that_is_not_there_is_said_by_name(void **state)
 {

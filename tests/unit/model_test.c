@@ -356,8 +356,7 @@ static void a_split_never_changes_a_bit(void **state)
     }
 }
 
-/* ---- through the engine ------------------------------------------------------------------------
- */
+/* ---- through the engine ------------------------------------------------------------------ */
 
 struct answer {
     int32_t tokens[TOKENS];
@@ -441,8 +440,7 @@ static void sampled_answers_do_not_depend_on_who_else_is_there(void **state)
     }
 }
 
-/* ---- memory ------------------------------------------------------------------------------------
- */
+/* ---- memory ------------------------------------------------------------------------------ */
 
 static void a_model_that_cannot_be_opened_leaves_nothing_behind(void **state)
 {
