@@ -65,7 +65,7 @@ enum rg_code rg_regex_open(struct rg_regex **out, const char *pattern, size_t le
     r->code = pcre2_compile((PCRE2_SPTR)pattern, len, options, &error, &offset, context);
     if (!r->code) {
         (void)pcre2_get_error_message(error, message, sizeof message);
-        code = rg_fail(err, error == PCRE2_ERROR_NOMEMORY ? RG_E_NOMEM : RG_E_UNSUPPORTED,
+        code = rg_fail(err, error == PCRE2_ERROR_HEAP_FAILED ? RG_E_NOMEM : RG_E_UNSUPPORTED,
                        "regex: %s at byte %zu of %.200s", (const char *)message, offset, pattern);
         goto out;
     }

@@ -89,9 +89,8 @@ static enum rg_code add_line(struct rg_tokenizer *t, const char *line, size_t le
     if (rank < t->n_tokens && t->tokens[rank].len)
         return rg_fail(err, RG_E_BAD_DATA, "line %zu: rank %u is there twice", number, rank);
     code = rg_tokenizer_set(t, (int32_t)rank, (const char *)bytes, n, 0, err);
-    if (code)
-        return code;
-    code = rg_token_map_add(&t->bpe.tokens, at, (uint32_t)n, (int32_t)rank, err);
+    if (!code)
+        code = rg_token_map_add(&t->bpe.tokens, at, (uint32_t)n, (int32_t)rank, err);
     return code ? rg_fail_in(err, "line %zu", number) : RG_OK;
 }
 

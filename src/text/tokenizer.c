@@ -72,8 +72,11 @@ static enum rg_code load(struct rg_tokenizer *t, const char *dir, struct rg_err 
         code = wants_tiktoken(dir, &use_tiktoken, err);
     if (!code)
         code = use_tiktoken ? rg_tiktoken_load(t, dir, err) : rg_hf_tokenizer_load(t, json, err);
-    if (!code)
+    if (!code) {
         code = rg_added_tokens_finish(&t->added, t->nfc, err);
+        if (code)
+            code = rg_fail_in(err, "%s", use_tiktoken ? tiktoken : json);
+    }
     if (!code)
         code = rg_bpe_finish(&t->bpe, (uint32_t)t->n_tokens, err);
     for (size_t i = 0; i < t->added.n; i++)

@@ -226,7 +226,7 @@ def train(name, texts, vocab_size):
         t.add_tokens([AddedToken("word", single_word=True, normalized=False),
                       AddedToken("<l>", lstrip=True, normalized=False),
                       AddedToken("<r>", rstrip=True, normalized=False), AddedToken("  ", normalized=True),
-                      AddedToken("e\u0301", normalized=True), AddedToken("\r\n\n", normalized=True),
+                      AddedToken("s\u0307", normalized=True), AddedToken("\r\n\n", normalized=True),
                       AddedToken("time", single_word=True, lstrip=True, rstrip=True, normalized=True)])
     j = json.loads(t.to_str())
     j["model"]["ignore_merges"] = ignore_merges
@@ -345,7 +345,9 @@ def compare(binary, name, directory, reference, data):
                 print(f"  {name}: text {i}, special={special}: id {at}: {want[at:at + 8]} {have[at:at + 8]} after "
                       f"{renga_bytes(binary, directory, have[:at])[-40:]!r}")
         n_bytes += len(d)
-        if renga_bytes(binary, directory, want).decode("utf-8", "replace") != reference.decode(want):
+        # The reference gives a normalised added token back in its normalised form.
+        text = renga_bytes(binary, directory, want).decode("utf-8", "replace").replace("s\u0307", "\u1e61")
+        if text != reference.decode(want).replace("s\u0307", "\u1e61"):
             wrong += 1
             print(f"  {name}: text {i}: decoding gives another text")
     print(f"{name}: {len(data)} texts, {n_bytes} bytes, {n_ids} ids compared, {wrong} differ", flush=True)
@@ -375,7 +377,7 @@ def check(binary, model_dirs):
 def fixtures():
     rng = random.Random(1)
     text = document(rng, 4000).encode() + break_utf8(rng, document(rng, 2500).encode())
-    text += "\r\n\n word <l> <r> \n e\u0301 timetime time , swordword word<|im_end|> ".encode()
+    text += "\r\n\n word <l> <r> \n s\u0307\u1e61 timetime time , swordword word<|im_end|> ".encode()
     texts = [document(rng, 20000) for _ in range(4)]
     FIXTURES.mkdir(parents=True, exist_ok=True)
     (FIXTURES / "text.bin").write_bytes(text)
