@@ -107,10 +107,11 @@ def test_logit_bias_forces_a_token(server):
 
 
 def test_penalties_change_the_text(server):
-    plain = server.text(**LONG)
-    check(plain != server.text(repetition_penalty=2.0, **LONG), "repetition_penalty")
-    check(plain != server.text(frequency_penalty=2.0, **LONG), "frequency_penalty")
-    check(plain == server.text(repetition_penalty=1.0, presence_penalty=0, **LONG), "off")
+    ask = "Write the word tea twenty times."
+    plain = server.text(ask, **LONG)
+    check(plain != server.text(ask, repetition_penalty=2.0, **LONG), "repetition_penalty")
+    check(plain != server.text(ask, frequency_penalty=2.0, **LONG), "frequency_penalty")
+    check(plain == server.text(ask, repetition_penalty=1.0, presence_penalty=0, **LONG), "off")
 
 
 def test_content_parts_are_joined(server):
