@@ -285,6 +285,32 @@ static void keep_carries_one_tensor_over(void **state)
     rg_backend_close(b);
 }
 
+static void ops_of_no_rows_give_no_rows(void **state)
+{
+    struct rg_backend *b = open_backend(RG_KERNELS_BEST, 2, RG_ACTIVATIONS_INT8);
+    struct test_weight t = affine_weight(1, 200, 128, 4, 64, RG_DTYPE_BF16);
+    struct test_weight tn = float_weight(1, 1, 128, RG_DTYPE_BF16);
+    struct rg_weight *w = open_weight(b, &t), *norm = open_weight(b, &tn);
+    float x[128] = {1.0f}, unused = 0.0f;
+    struct rg_tensor *none;
+    struct test_step step;
+
+    (void)state;
+    begin_step(&step, b, 0, 1);
+    none = rg_op_rows(step.s, input(&step, x, 1, 128), NULL, 0);
+    none = rg_op_linear(step.s, w, NULL, rg_op_rms_norm(step.s, none, norm, 1e-6f));
+    assert_non_null(none);
+    assert_int_equal(rg_tensor_rows(none), 0);
+    assert_int_equal(rg_tensor_cols(none), 200);
+    assert_int_equal(rg_tensor_read(step.s, none, &unused, NULL), RG_OK);
+    end_step(&step);
+    rg_weight_close(w);
+    rg_weight_close(norm);
+    free_weight(&t);
+    free_weight(&tn);
+    rg_backend_close(b);
+}
+
 static void a_value_that_is_not_finite_is_refused(void **state)
 {
     struct rg_backend *b = open_backend(RG_KERNELS_BEST, 1, RG_ACTIVATIONS_INT8);
@@ -579,6 +605,66 @@ static void a_row_of_experts_does_not_see_its_neighbours(void **state)
         rg_backend_close(b[i]);
 }
 
+/* A decode step through every kind of op that takes memory. */
+static void decode_once(struct rg_backend *b, struct rg_kv *kv, struct rg_weight *const *w,
+                        const struct rg_rope *rope, uint32_t position)
+{
+    static const int32_t token = 3;
+    static const uint32_t last = 0;
+    struct rg_tensor *x, *t, *routing;
+    struct test_step step;
+    float *y;
+
+    begin_step(&step, b, position, 1);
+    x = rg_op_embed(step.s, w[0], &token, 1);
+    t = rg_op_rope(step.s, rg_op_linear(step.s, w[1], NULL, x), rope, 4);
+    rg_op_kv_append(step.s, kv, 0, t, t);
+    t = rg_op_attention(step.s, kv, 0, t, 4, 0.25f);
+    x = rg_op_keep(step.s, rg_op_add(step.s, x, t));
+    routing = rg_op_route(step.s, rg_op_linear(step.s, w[2], NULL, x), &TOP_2);
+    x = rg_op_add(step.s, x, rg_op_experts(step.s, x, routing, w[3], w[4], w[5]));
+    y = read_out(step.s, rg_op_linear(step.s, w[0], NULL, rg_op_rows(step.s, x, &last, 1)));
+    end_step(&step);
+    free(y);
+}
+
+static void a_warm_decode_step_allocates_nothing(void **state)
+{
+    struct rg_backend *b = open_backend(RG_KERNELS_BEST, 2, RG_ACTIVATIONS_INT8);
+    struct experts e = make_experts(4, false);
+    struct test_weight t[3] = {affine_weight(1, 300, HIDDEN, 6, 64, RG_DTYPE_BF16),
+                               affine_weight(1, HIDDEN, HIDDEN, 4, 64, RG_DTYPE_BF16),
+                               float_weight(1, EXPERTS, HIDDEN, RG_DTYPE_BF16)};
+    struct rg_weight *w[6] = {open_weight(b, &t[0]), open_weight(b, &t[1]),
+                              open_weight(b, &t[2]), open_weight(b, &e.gate),
+                              open_weight(b, &e.up), open_weight(b, &e.down)};
+    const struct rg_rope_config rope_config = {.theta = 10000.0, .factor = 1.0, .dims = 16};
+    const struct rg_kv_layer_spec spec = {.n_heads = 4, .key_cols = 16, .value_cols = 16};
+    const struct rg_kv_options o = {
+        .layers = &spec, .n_layers = 1, .n_blocks = 64, .block_tokens = 16};
+    struct rg_rope *rope = NULL;
+    struct rg_kv *kv = NULL;
+    int64_t warm = 0;
+
+    (void)state;
+    assert_int_equal(rg_rope_open(&rope, &rope_config, 1024, NULL), RG_OK);
+    assert_int_equal(rg_kv_open(&kv, b, &o, NULL), RG_OK);
+    for (uint32_t position = 0; position < 200; position++) {
+        decode_once(b, kv, w, rope, position);
+        if (position == 2)
+            warm = rg_mem_count();
+    }
+    assert_true(rg_mem_count() == warm);
+    rg_rope_close(rope);
+    rg_kv_close(kv);
+    for (int i = 0; i < 6; i++)
+        rg_weight_close(w[i]);
+    for (int i = 0; i < 3; i++)
+        free_weight(&t[i]);
+    free_experts(&e);
+    rg_backend_close(b);
+}
+
 /* ---- bits ---------------------------------------------------------------------------------------
  */
 
@@ -666,6 +752,8 @@ int main(void)
         TEST(rms_norm_runs_over_heads_too),
         TEST(selections_and_sums_move_the_right_numbers),
         TEST(keep_carries_one_tensor_over),
+        TEST(ops_of_no_rows_give_no_rows),
+        TEST(a_warm_decode_step_allocates_nothing),
         TEST(a_value_that_is_not_finite_is_refused),
         TEST(a_step_without_memory_says_so),
         TEST(odd_formats_are_refused_by_name),
