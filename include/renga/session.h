@@ -17,6 +17,7 @@
 #ifndef RENGA_SESSION_H
 #define RENGA_SESSION_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -32,8 +33,9 @@ struct rg_session_options {
     uint32_t    threads;     /* 0: performance cores */
     uint32_t    context;     /* positions, prompt and answer; 0: the model's, as far as it fits */
     uint32_t    chunk_rows;  /* prompt tokens computed at once; 0: 512 */
-    /* Bytes of weights read so far and in all; NULL: nobody is told.  On the opening thread. */
-    void (*on_progress)(void *ud, uint64_t done, uint64_t total);
+    /* Bytes of weights read so far and in all; false ends the opening with RG_E_CANCELED.  NULL:
+     * nobody is told.  On the opening thread. */
+    bool (*on_progress)(void *ud, uint64_t done, uint64_t total);
     void *ud;
 };
 

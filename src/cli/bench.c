@@ -1,7 +1,7 @@
 /* bench.c - times prefill, and decode in alternation with a plain read of the same weight bytes.
  *
- * read_share is the median over the rounds of (read time / decode time), both in this process on the
- * same mapped bytes, so that a noisy machine slows both. */
+ * read_share is the median over the rounds of (read time / decode time), both in this process on
+ * the same mapped bytes, so that a noisy machine slows both. */
 #include "cli/bench.h"
 
 #include <stdio.h>
@@ -18,15 +18,15 @@ enum { BLOCK_TOKENS = 64, PREFILL_ROUNDS = 3 };
 
 struct bench {
     struct rg_checkpoint *checkpoint;
-    struct rg_backend    *backend;
-    struct rg_model      *model;
-    struct rg_pipeline   *pipeline;
-    struct rg_pool       *pool; /* for the plain read */
-    struct rg_read_plan   plan;
-    uint32_t             *blocks; /* owned: block numbers 0, 1, 2, ... */
-    int32_t              *tokens; /* owned: one chunk of token ids */
-    float                *logits; /* owned [vocab] */
-    uint32_t              chunk, n_prefill, n_decode, depth, rounds;
+    struct rg_backend *backend;
+    struct rg_model *model;
+    struct rg_pipeline *pipeline;
+    struct rg_pool *pool; /* for the plain read */
+    struct rg_read_plan plan;
+    uint32_t *blocks; /* owned: block numbers 0, 1, 2, ... */
+    int32_t *tokens;  /* owned: one chunk of token ids */
+    float *logits;    /* owned [vocab] */
+    uint32_t chunk, n_prefill, n_decode, depth, rounds;
 
     double prefill_tokens_per_s, decode_tokens_per_s, read_gb_s, read_share;
 };
@@ -47,7 +47,7 @@ static void close_bench(struct bench *b)
 static enum rg_code open_model(struct bench *b, const struct rg_llm_options *o, uint32_t positions,
                                struct rg_err *err)
 {
-    char        *dir, *name;
+    char *dir, *name;
     enum rg_code code = rg_checkpoint_resolve(&dir, &name, o->model, o->registry, err);
 
     if (code)
@@ -61,12 +61,11 @@ static enum rg_code open_model(struct bench *b, const struct rg_llm_options *o, 
         return code;
 
     const struct rg_model_config *config = &b->checkpoint->config;
-    const struct rg_model_part    part = rg_model_whole(config);
+    const struct rg_model_part part = rg_model_whole(config);
 
     code = rg_model_open(&b->model, b->checkpoint, b->backend, &part, err);
     if (!code)
-        code = rg_pipeline_local_open(&b->pipeline, b->model, b->backend,
-                                      config->num_hidden_layers,
+        code = rg_pipeline_local_open(&b->pipeline, b->model, b->backend, config->num_hidden_layers,
                                       (positions + BLOCK_TOKENS - 1) / BLOCK_TOKENS, BLOCK_TOKENS,
                                       config->vocab_size, err);
     return code;
@@ -77,7 +76,7 @@ static enum rg_code open_bench(struct bench *b, const struct rg_llm_options *o, 
     const uint32_t prompt = b->n_prefill > b->depth ? b->n_prefill : b->depth;
     const uint32_t positions = prompt + b->n_decode + BLOCK_TOKENS;
     const uint32_t n_blocks = (positions + BLOCK_TOKENS - 1) / BLOCK_TOKENS;
-    enum rg_code   code = open_model(b, o, positions, err);
+    enum rg_code code = open_model(b, o, positions, err);
 
     if (!code)
         code = rg_pool_open(&b->pool, rg_backend_threads(b->backend), err);
@@ -101,14 +100,14 @@ static enum rg_code open_bench(struct bench *b, const struct rg_llm_options *o, 
 static enum rg_code step(struct bench *b, uint32_t position, uint32_t n, struct rg_err *err)
 {
     const struct rg_seq_rows seq = {.n_rows = n, .position = position, .blocks = b->blocks};
-    const uint32_t           last = n - 1;
-    struct rg_pipe_step      s = {.batch = {.seqs = &seq, .n_seqs = 1, .n_rows = n},
-                                  .tokens = b->tokens,
-                                  .logit_rows = &last,
-                                  .n_logit_rows = 1,
-                                  .logits = b->logits};
-    struct rg_pipe_step     *back;
-    const enum rg_code       code = b->pipeline->ops->submit(b->pipeline, &s, err);
+    const uint32_t last = n - 1;
+    struct rg_pipe_step s = {.batch = {.seqs = &seq, .n_seqs = 1, .n_rows = n},
+                             .tokens = b->tokens,
+                             .logit_rows = &last,
+                             .n_logit_rows = 1,
+                             .logits = b->logits};
+    struct rg_pipe_step *back;
+    const enum rg_code code = b->pipeline->ops->submit(b->pipeline, &s, err);
 
     return code ? code : b->pipeline->ops->collect(b->pipeline, &back, err);
 }
@@ -138,7 +137,7 @@ static double median(double *values, uint32_t n)
 
 static enum rg_code time_prefill(struct bench *b, struct rg_err *err)
 {
-    double       rates[PREFILL_ROUNDS];
+    double rates[PREFILL_ROUNDS];
     enum rg_code code = prefill(b, b->n_prefill < 32 ? b->n_prefill : 32, err); /* warm-up */
 
     for (uint32_t i = 0; i < PREFILL_ROUNDS && !code; i++) {
@@ -155,8 +154,8 @@ static enum rg_code time_prefill(struct bench *b, struct rg_err *err)
 static enum rg_code time_decode(struct bench *b, struct rg_err *err)
 {
     double *shares = rg_calloc(b->rounds, 3 * sizeof *shares);
-    enum rg_code code = shares ? prefill(b, b->depth, err)
-                               : rg_fail(err, RG_E_NOMEM, "out of memory: bench");
+    enum rg_code code =
+        shares ? prefill(b, b->depth, err) : rg_fail(err, RG_E_NOMEM, "out of memory: bench");
 
     if (!shares)
         return code;
@@ -167,7 +166,7 @@ static enum rg_code time_decode(struct bench *b, struct rg_err *err)
     if (!code)
         code = step(b, b->depth, 1, err);
     for (uint32_t i = 0; i < b->rounds && !code; i++) {
-        const double  read_s = (double)rg_read_plan_time(&b->plan, b->pool) / 1e9;
+        const double read_s = (double)rg_read_plan_time(&b->plan, b->pool) / 1e9;
         const int64_t begin = rg_clock_ns();
 
         for (uint32_t k = 0; k < b->n_decode && !code; k++)
@@ -211,7 +210,7 @@ static void print_table(const struct bench *b)
 static struct rg_json *prefill_json(const struct bench *b)
 {
     struct rg_json *list = rg_json_new_array(), *row = rg_json_new_object();
-    bool            ok = rg_json_add(row, "tokens", rg_json_new_int(b->n_prefill));
+    bool ok = rg_json_add(row, "tokens", rg_json_new_int(b->n_prefill));
 
     ok = rg_json_add(row, "tokens_per_s", rg_json_new_number(b->prefill_tokens_per_s)) && ok;
     if (rg_json_push(list, row) && ok)
@@ -223,7 +222,7 @@ static struct rg_json *prefill_json(const struct bench *b)
 static struct rg_json *decode_json(const struct bench *b)
 {
     struct rg_json *list = rg_json_new_array(), *row = rg_json_new_object();
-    bool            ok = rg_json_add(row, "tokens", rg_json_new_int(b->n_decode));
+    bool ok = rg_json_add(row, "tokens", rg_json_new_int(b->n_decode));
 
     ok = rg_json_add(row, "depth", rg_json_new_int(b->depth)) && ok;
     ok = rg_json_add(row, "tokens_per_s", rg_json_new_number(b->decode_tokens_per_s)) && ok;
@@ -238,10 +237,10 @@ static struct rg_json *decode_json(const struct bench *b)
 
 static enum rg_code print_json(const struct bench *b, struct rg_err *err)
 {
-    const char     *kernels = rg_backend_kernels(b->backend);
+    const char *kernels = rg_backend_kernels(b->backend);
     struct rg_json *o = rg_json_new_object();
-    struct rg_buf   out;
-    bool            ok = rg_json_add(o, "schema", rg_json_new_string("renga.bench/1", 13));
+    struct rg_buf out;
+    bool ok = rg_json_add(o, "schema", rg_json_new_string("renga.bench/1", 13));
 
     rg_buf_init(&out, 1 << 16);
     ok = rg_json_add(o, "kernels", rg_json_new_string(kernels, strlen(kernels))) && ok;
@@ -250,8 +249,8 @@ static enum rg_code print_json(const struct bench *b, struct rg_err *err)
     ok = rg_json_add(o, "prefill", prefill_json(b)) && ok;
     ok = rg_json_add(o, "decode", decode_json(b)) && ok;
 
-    enum rg_code code = ok ? rg_json_print(&out, o, err)
-                           : rg_fail(err, RG_E_NOMEM, "out of memory: bench");
+    enum rg_code code =
+        ok ? rg_json_print(&out, o, err) : rg_fail(err, RG_E_NOMEM, "out of memory: bench");
 
     if (!code)
         printf("%s\n", out.data);

@@ -14,20 +14,23 @@ void rg_load_progress_begin(struct rg_load_progress *p)
         (struct rg_load_progress){.visible = isatty(STDERR_FILENO) == 1, .began_ns = rg_clock_ns()};
 }
 
-void rg_load_progress_show(void *ud, uint64_t done, uint64_t total)
+bool rg_load_progress_show(void *ud, uint64_t done, uint64_t total)
 {
     struct rg_load_progress *p = ud;
     const int64_t now = rg_clock_ns();
+
+    if (!p->visible || now - p->last_ns < redraw_ns)
+        return true;
+
     const double seconds = (double)(now - p->began_ns) / 1e9;
     const double speed = seconds > 0.0 ? (double)done / seconds : 0.0;
     const double left = speed > 0.0 ? (double)(total - done) / speed : 0.0;
 
-    if (!p->visible || now - p->last_ns < redraw_ns)
-        return;
     p->last_ns = now;
     p->shown = true;
     fprintf(stderr, "\rloading %.1f of %.1f GB, %.2f GB/s, %.0f s left\x1b[K", (double)done / 1e9,
             (double)total / 1e9, speed / 1e9, left);
+    return true;
 }
 
 void rg_load_progress_end(struct rg_load_progress *p)

@@ -12,8 +12,8 @@ struct rg_load_progress {
 };
 
 void rg_load_progress_begin(struct rg_load_progress *p);
-/* For rg_llm_options.on_progress; ud is the struct. */
-void rg_load_progress_show(void *ud, uint64_t done, uint64_t total);
+/* For rg_llm_options.on_progress; ud is the struct.  Always true: goes on. */
+bool rg_load_progress_show(void *ud, uint64_t done, uint64_t total);
 void rg_load_progress_end(struct rg_load_progress *p); /* wipes the line */
 
 #endif

@@ -21,7 +21,7 @@
 static enum rg_code set_up_log(const struct rg_options *o, struct rg_err *err)
 {
     static const char *const names[] = {"debug", "info", "warn", "error"};
-    const bool               json = strcmp(o->log_format, "json") == 0;
+    const bool json = strcmp(o->log_format, "json") == 0;
 
     if (!json && strcmp(o->log_format, "text") != 0)
         return rg_fail(err, RG_E_USAGE, "--log-format: '%.40s': give text or json", o->log_format);
@@ -42,15 +42,16 @@ static enum rg_code notice_exo_flags(const struct rg_options *o, struct rg_err *
         return rg_fail(err, RG_E_USAGE, "--discovery-module: '%.40s': only manual is possible",
                        o->discovery_module);
     if (o->disable_tui || o->inference_engine || o->discovery_module)
-        rg_log(RG_LOG_INFO, "options", "exo flags without a meaning here are ignored", "flags=%s%s%s",
-               o->disable_tui ? "disable-tui," : "", o->inference_engine ? "inference-engine," : "",
+        rg_log(RG_LOG_INFO, "options", "exo flags without a meaning here are ignored",
+               "flags=%s%s%s", o->disable_tui ? "disable-tui," : "",
+               o->inference_engine ? "inference-engine," : "",
                o->discovery_module ? "discovery-module" : "");
     return RG_OK;
 }
 
 static enum rg_code tokenize_or_render(const struct rg_options *o, struct rg_err *err)
 {
-    char        *dir, *name;
+    char *dir, *name;
     enum rg_code code = rg_checkpoint_resolve(&dir, &name, o->model, o->registry, err);
 
     if (code)
@@ -65,7 +66,7 @@ static enum rg_code tokenize_or_render(const struct rg_options *o, struct rg_err
 static enum rg_code run_with_model(const struct rg_options *o, struct rg_err *err)
 {
     struct rg_llm_options llm;
-    enum rg_code          code = rg_llm_options_from_flags(&llm, o, err);
+    enum rg_code code = rg_llm_options_from_flags(&llm, o, err);
 
     if (code)
         return code;
@@ -109,8 +110,8 @@ static enum rg_code run_command(const struct rg_options *o, struct rg_err *err)
 int main(int argc, char **argv)
 {
     struct rg_options options;
-    struct rg_err     err = {.code = RG_OK};
-    enum rg_code      code = rg_options_parse(&options, argc, argv, &err);
+    struct rg_err err = {.code = RG_OK};
+    enum rg_code code = rg_options_parse(&options, argc, argv, &err);
 
     if (!code)
         code = run_command(&options, &err);

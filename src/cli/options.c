@@ -28,10 +28,10 @@ enum {
 
 struct spec {
     const char *flag;
-    enum kind   kind;
-    size_t      offset; /* in struct rg_options */
-    unsigned    commands;
-    double      least, most; /* of numbers */
+    enum kind kind;
+    size_t offset; /* in struct rg_options */
+    unsigned commands;
+    double least, most; /* of numbers */
     const char *help;
 };
 
@@ -83,8 +83,8 @@ enum { N_SPECS = sizeof specs / sizeof specs[0] };
 
 static const struct {
     const char *name;
-    unsigned    command;
-    bool        takes_model;
+    unsigned command;
+    bool takes_model;
     const char *help;
 } commands[] = {
     {"serve", SERVE, true, "serve a model behind an OpenAI-compatible API"},
@@ -120,8 +120,8 @@ static const struct spec *find_spec(const char *flag, size_t n)
 static enum rg_code store(struct rg_options *o, const struct spec *s, const char *text,
                           const char *source, struct rg_err *err)
 {
-    char  *end;
-    void  *at = (char *)o + s->offset;
+    char *end;
+    void *at = (char *)o + s->offset;
 
     errno = 0;
     switch (s->kind) {
@@ -161,8 +161,8 @@ static enum rg_code store(struct rg_options *o, const struct spec *s, const char
 static enum rg_code from_environment(struct rg_options *o, bool *given, struct rg_err *err)
 {
     for (size_t i = 0; i < N_SPECS; i++) {
-        char        name[64] = "RENGA_";
-        size_t      n = strlen(name);
+        char name[64] = "RENGA_";
+        size_t n = strlen(name);
 
         for (const char *c = specs[i].flag; *c && n < sizeof name - 1; c++)
             name[n++] = *c == '-' ? '_' : (char)toupper((unsigned char)*c);
@@ -204,10 +204,10 @@ static enum rg_code apply_file(struct rg_options *o, const struct rg_json *root,
         return rg_fail(err, RG_E_USAGE, "%s: %s; give an object of flags", o->config,
                        rg_json_type_name(root));
     for (const struct rg_json *j = rg_json_first(root); j; j = rg_json_next(j)) {
-        const char        *key = rg_json_key(j);
+        const char *key = rg_json_key(j);
         const struct spec *s = find_spec(key, strlen(key));
-        const char        *text = scalar_text(j);
-        char               source[128];
+        const char *text = scalar_text(j);
+        char source[128];
 
         if (!s || s->offset == AT(config))
             return rg_fail(err, RG_E_USAGE, "%s: unknown key \"%.100s\"", o->config, key);
@@ -233,10 +233,10 @@ static enum rg_code apply_file(struct rg_options *o, const struct rg_json *root,
 
 static enum rg_code from_file(struct rg_options *o, bool *given, struct rg_err *err)
 {
-    char           *text;
-    size_t          len;
+    char *text;
+    size_t len;
     struct rg_json *root = NULL;
-    enum rg_code    code = rg_file_read(&text, &len, o->config, RG_LIMIT_CONFIG_BYTES, err);
+    enum rg_code code = rg_file_read(&text, &len, o->config, RG_LIMIT_CONFIG_BYTES, err);
 
     if (code)
         return code;
@@ -254,11 +254,11 @@ static enum rg_code from_file(struct rg_options *o, bool *given, struct rg_err *
 static enum rg_code parse_flag(struct rg_options *o, int argc, char **argv, int *i, bool *given,
                                struct rg_err *err)
 {
-    const char        *name = argv[*i] + 2;
-    const char        *equals = strchr(name, '=');
-    const size_t       n = equals ? (size_t)(equals - name) : strlen(name);
+    const char *name = argv[*i] + 2;
+    const char *equals = strchr(name, '=');
+    const size_t n = equals ? (size_t)(equals - name) : strlen(name);
     const struct spec *s = find_spec(name, n);
-    char               source[64];
+    char source[64];
 
     if (n == 4 && memcmp(name, "help", 4) == 0) {
         o->help = true;
@@ -322,8 +322,8 @@ static enum rg_code default_registry(struct rg_options *o, struct rg_err *err)
         return RG_OK;
 
     static const char tail[] = "/.config/renga/models.json";
-    const size_t      n = strlen(home);
-    char             *path = rg_arena_alloc(&o->arena, n + sizeof tail);
+    const size_t n = strlen(home);
+    char *path = rg_arena_alloc(&o->arena, n + sizeof tail);
 
     if (!path)
         return rg_fail(err, RG_E_NOMEM, "out of memory: options");
@@ -336,7 +336,7 @@ static enum rg_code default_registry(struct rg_options *o, struct rg_err *err)
 
 enum rg_code rg_options_parse(struct rg_options *o, int argc, char **argv, struct rg_err *err)
 {
-    bool         given[N_SPECS] = {false};
+    bool given[N_SPECS] = {false};
     enum rg_code code;
 
     set_defaults(o);

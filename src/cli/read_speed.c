@@ -13,9 +13,9 @@ static enum rg_code add_range(struct rg_read_plan *plan, const uint8_t *data, ui
     if (!data || bytes == 0)
         return RG_OK;
 
-    void        *ranges = plan->ranges;
-    enum rg_code code = rg_grow(&ranges, &plan->capacity, plan->n_ranges + 1,
-                                sizeof *plan->ranges, err);
+    void *ranges = plan->ranges;
+    enum rg_code code =
+        rg_grow(&ranges, &plan->capacity, plan->n_ranges + 1, sizeof *plan->ranges, err);
 
     if (code)
         return code;
@@ -49,7 +49,7 @@ static enum rg_code add_module(struct rg_read_plan *plan, const struct rg_weight
         return add_tensor(plan, w->data, w->data_of, values * unit, lead, err);
 
     const uint64_t group_bytes = values / w->group_size * unit;
-    enum rg_code   code = add_tensor(plan, w->data, w->data_of, values * w->bits / 8, lead, err);
+    enum rg_code code = add_tensor(plan, w->data, w->data_of, values * w->bits / 8, lead, err);
 
     if (!code)
         code = add_tensor(plan, w->scales, w->scales_of, group_bytes, lead, err);
@@ -62,14 +62,14 @@ enum rg_code rg_read_plan_make(struct rg_read_plan *plan, const struct rg_checkp
                                struct rg_err *err)
 {
     const struct rg_model_config *config = &checkpoint->config;
-    enum rg_code                  code = RG_OK;
+    enum rg_code code = RG_OK;
 
     *plan = (struct rg_read_plan){.ranges = NULL};
     for (uint32_t i = 0; i < checkpoint->n_modules && !code; i++) {
         const struct rg_module *m = &checkpoint->modules[i];
         const bool embedding = strcmp(m->role, "model.embed_tokens") == 0;
-        const bool experts = config->n_routed_experts && !m->vector &&
-                             m->weight.lead == config->n_routed_experts;
+        const bool experts =
+            config->n_routed_experts && !m->vector && m->weight.lead == config->n_routed_experts;
 
         if (embedding && !config->tie_word_embeddings)
             continue;
@@ -89,7 +89,7 @@ void rg_read_plan_free(struct rg_read_plan *plan)
 
 struct read_job {
     const struct rg_read_plan *plan;
-    _Atomic uint64_t           sum; /* keeps the loads from being removed */
+    _Atomic uint64_t sum; /* keeps the loads from being removed */
 };
 
 static uint64_t read_bytes(const uint8_t *p, uint64_t n)
@@ -114,13 +114,13 @@ static uint64_t read_bytes(const uint8_t *p, uint64_t n)
 static void read_share(void *arg, uint32_t part, uint32_t n_parts)
 {
     struct read_job *job = arg;
-    uint64_t         begin, end, at = 0, sum = 0;
+    uint64_t begin, end, at = 0, sum = 0;
 
     rg_pool_share(job->plan->bytes, 4096, part, n_parts, &begin, &end);
     for (size_t i = 0; i < job->plan->n_ranges && at < end; i++) {
         const struct rg_read_range *r = &job->plan->ranges[i];
-        const uint64_t              from = begin > at ? begin - at : 0;
-        const uint64_t              to = end - at < r->bytes ? end - at : r->bytes;
+        const uint64_t from = begin > at ? begin - at : 0;
+        const uint64_t to = end - at < r->bytes ? end - at : r->bytes;
 
         if (from < to)
             sum += read_bytes(r->data + from, to - from);
@@ -132,7 +132,7 @@ static void read_share(void *arg, uint32_t part, uint32_t n_parts)
 int64_t rg_read_plan_time(const struct rg_read_plan *plan, struct rg_pool *pool)
 {
     struct read_job job = {.plan = plan};
-    const int64_t   begin = rg_clock_ns();
+    const int64_t begin = rg_clock_ns();
 
     rg_pool_run(pool, read_share, &job);
     return rg_clock_ns() - begin;

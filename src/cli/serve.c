@@ -1,12 +1,11 @@
-/* serve.c - wires the API to a model that is loaded on a worker thread while /health already answers.
+/* serve.c - wires the API to a model that is loaded on a worker thread while /health already
+ * answers.
  *
  * One loop on this thread.  States: loading -> serving -> draining; a failed load drains too. */
 #include "cli/serve.h"
 
 #include <signal.h>
-#include <stdio.h>
-#include <string.h>
-#include <unistd.h>
+#include <stdatomic.h>
 
 #include <uv.h>
 
@@ -14,40 +13,32 @@
 #include "base/clock.h"
 #include "base/limits.h"
 #include "base/log.h"
+#include "cli/load_progress.h"
 
 struct daemon {
-    uv_loop_t             loop;
-    uv_signal_t           on_term, on_int;
-    uv_work_t             load;
+    uv_loop_t loop;
+    uv_signal_t on_term, on_int;
+    uv_work_t load;
     struct rg_llm_options options;
-    struct rg_api        *api;
-    struct rg_llm        *llm;
-    enum rg_code          load_code;
-    struct rg_err         load_err;
-    bool                  loading, draining, interrupted;
-    bool                  terminal; /* progress may be drawn on stderr */
-    int64_t               load_begin_ms, shown_ms;
+    struct rg_api *api;
+    struct rg_llm *llm;
+    enum rg_code load_code;
+    struct rg_err load_err;
+    struct rg_load_progress progress;
+    int64_t load_begin_ms;
+    bool loading, draining, interrupted;
+    _Atomic bool stop_loading; /* read by the worker thread */
 };
 
 /* ---- loading --------------------------------------------------------------------------------- */
 
 /* On the worker thread. */
-static void on_progress(void *ud, uint64_t done, uint64_t total)
+static bool on_progress(void *ud, uint64_t done, uint64_t total)
 {
     struct daemon *d = ud;
-    const int64_t  now = rg_clock_ms();
-    const double   seconds = (double)(now - d->load_begin_ms) / 1000.0;
 
     rg_api_set_progress(d->api, total ? (double)done / (double)total : 0.0);
-    if (!d->terminal || (now - d->shown_ms < 200 && done < total))
-        return;
-    d->shown_ms = now;
-
-    const double rate = seconds > 0.001 ? (double)done / seconds : 0.0;
-
-    fprintf(stderr, "\rloading %.1f of %.1f GB, %.1f GB/s, %.0f s left   %s", (double)done / 1e9,
-            (double)total / 1e9, rate / 1e9, rate > 0 ? (double)(total - done) / rate : 0.0,
-            done >= total ? "\n" : "");
+    return rg_load_progress_show(&d->progress, done, total) && !atomic_load(&d->stop_loading);
 }
 
 static void load(uv_work_t *work)
@@ -70,19 +61,18 @@ static void on_loaded(uv_work_t *work, int status)
     struct daemon *d = work->data;
 
     d->loading = false;
-    if (status == UV_ECANCELED || d->load_code) {
-        if (!d->draining)
-            drain(d, 0);
+    rg_load_progress_end(&d->progress);
+    if (status == UV_ECANCELED || d->load_code || atomic_load(&d->stop_loading)) {
+        drain(d, 0);
         return;
     }
-    if (d->draining)
-        return;
     rg_api_set_model(d->api, d->llm);
-    rg_log(RG_LOG_INFO, "serve", "model is ready", "model=%s layers=%u context=%u parallel=%u "
-           "kernels=%s threads=%u load_ms=%lld", d->llm->name,
-           d->llm->checkpoint->config.num_hidden_layers, d->llm->context, d->llm->parallel,
-           rg_backend_kernels(d->llm->backend), rg_backend_threads(d->llm->backend),
-           (long long)(rg_clock_ms() - d->load_begin_ms));
+    rg_log(RG_LOG_INFO, "serve", "model is ready",
+           "model=%s layers=%u context=%u parallel=%u "
+           "kernels=%s threads=%u load_ms=%lld",
+           d->llm->name, d->llm->checkpoint->config.num_hidden_layers, d->llm->context,
+           d->llm->parallel, rg_backend_kernels(d->llm->backend),
+           rg_backend_threads(d->llm->backend), (long long)(rg_clock_ms() - d->load_begin_ms));
 }
 
 /* ---- ending ---------------------------------------------------------------------------------- */
@@ -101,6 +91,12 @@ static void on_signal(uv_signal_t *handle, int number)
 
     if (number == SIGINT)
         d->interrupted = true;
+    if (d->loading) {
+        /* The worker still talks to the API: it is closed when the worker has come back. */
+        rg_log(RG_LOG_INFO, "serve", "ending before the model is loaded", "signal=%d", number);
+        atomic_store(&d->stop_loading, true);
+        return;
+    }
     if (d->draining) {
         rg_log(RG_LOG_INFO, "serve", "second signal, ending now", "signal=%d", number);
         rg_api_drain(d->api, 0, on_closed, d);
@@ -129,6 +125,7 @@ static enum rg_code start(struct daemon *d, const struct rg_options *o, struct r
     uv_signal_start(&d->on_int, on_signal, SIGINT);
     d->loading = true;
     d->load_begin_ms = rg_clock_ms();
+    rg_load_progress_begin(&d->progress);
     uv_queue_work(&d->loop, &d->load, load, on_loaded);
     rg_log(RG_LOG_INFO, "serve", "listening", "address=%s port=%u model=%s", o->api_host,
            rg_api_port(d->api), o->model);
@@ -138,7 +135,7 @@ static enum rg_code start(struct daemon *d, const struct rg_options *o, struct r
 enum rg_code rg_serve(const struct rg_options *o, const struct rg_llm_options *llm,
                       struct rg_err *err)
 {
-    struct daemon d = {.options = *llm, .terminal = isatty(STDERR_FILENO) == 1};
+    struct daemon d = {.options = *llm};
 
     signal(SIGPIPE, SIG_IGN);
     d.options.on_progress = on_progress;
@@ -151,7 +148,7 @@ enum rg_code rg_serve(const struct rg_options *o, const struct rg_llm_options *l
     uv_run(&d.loop, UV_RUN_DEFAULT);
     rg_llm_close(d.llm);
     uv_loop_close(&d.loop);
-    if (!code && d.load_code) {
+    if (!code && d.load_code && !atomic_load(&d.stop_loading)) {
         if (err)
             *err = d.load_err;
         code = d.load_code;

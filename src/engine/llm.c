@@ -145,8 +145,8 @@ static enum rg_code open_model(struct rg_llm *l, const struct rg_llm_options *o,
         return code;
     /* Weights that exceed the memory would push each other out: they come as they are needed. */
     if (l->checkpoint->total_bytes < physical_bytes() / 10 * 9)
-        rg_preload(l->checkpoint, &part, o->on_progress, o->ud);
-    return open_engine(l, o, err);
+        code = rg_preload(l->checkpoint, &part, o->on_progress, o->ud, err);
+    return code ? code : open_engine(l, o, err);
 }
 
 static enum rg_code open_all(struct rg_llm *l, const struct rg_llm_options *o, struct rg_err *err)

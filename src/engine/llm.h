@@ -23,8 +23,9 @@ struct rg_llm_options {
     uint32_t                  context;  /* 0: the smaller of the model's and what fits (32768) */
     uint32_t                  parallel; /* 0: 4 */
     uint32_t                  chunk_rows; /* 0: 512 */
-    /* Called while the weights are read in: bytes so far and in all.  May be NULL. */
-    void (*on_progress)(void *ud, uint64_t done, uint64_t total);
+    /* Called while the weights are read in: bytes so far and in all; false ends it with
+     * RG_E_CANCELED.  May be NULL. */
+    bool (*on_progress)(void *ud, uint64_t done, uint64_t total);
     void *ud;
 };
 

@@ -11,6 +11,7 @@ struct progress {
     rg_preload_fn *fn;
     void *ud;
     uint64_t done, total;
+    bool stopped;
 };
 
 static bool is_of_part(const struct rg_checkpoint *c, const struct rg_module *m,
@@ -51,13 +52,13 @@ static void touch(const uint8_t *data, uint64_t bytes, struct progress *progress
 
     if (!data)
         return;
-    for (uint64_t at = 0; at < bytes; at += WINDOW_BYTES) {
+    for (uint64_t at = 0; at < bytes && !progress->stopped; at += WINDOW_BYTES) {
         const uint64_t n = bytes - at < WINDOW_BYTES ? bytes - at : WINDOW_BYTES;
 
         touch_window(data + at, n, page);
         progress->done += n;
-        if (progress->fn)
-            progress->fn(progress->ud, progress->done, progress->total);
+        if (progress->fn && !progress->fn(progress->ud, progress->done, progress->total))
+            progress->stopped = true;
     }
 }
 
@@ -88,12 +89,15 @@ static void touch_weight(const struct rg_weight_desc *w, struct progress *progre
     touch(w->biases, group_bytes, progress);
 }
 
-void rg_preload(const struct rg_checkpoint *c, const struct rg_model_part *part,
-                rg_preload_fn *on_progress, void *ud)
+enum rg_code rg_preload(const struct rg_checkpoint *c, const struct rg_model_part *part,
+                        rg_preload_fn *on_progress, void *ud, struct rg_err *err)
 {
     struct progress progress = {.fn = on_progress, .ud = ud, .total = rg_preload_bytes(c, part)};
 
-    for (uint32_t i = 0; i < c->n_modules; i++)
+    for (uint32_t i = 0; i < c->n_modules && !progress.stopped; i++)
         if (is_of_part(c, &c->modules[i], part))
             touch_weight(&c->modules[i].weight, &progress);
+    if (progress.stopped)
+        return rg_fail(err, RG_E_CANCELED, "%s: loading was interrupted", c->name);
+    return RG_OK;
 }

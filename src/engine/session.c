@@ -22,19 +22,19 @@
 
 struct rg_session {
     struct rg_llm *llm;
-    int            wake[2]; /* a pipe; -1 when closed */
-    bool           has_lock;
-    _Atomic bool   interrupted;
+    int wake[2]; /* a pipe; -1 when closed */
+    bool has_lock;
+    _Atomic bool interrupted;
 
     struct rg_answer answer; /* of the question that is being answered */
-    struct rg_buf    text;   /* what is to be given out next */
+    struct rg_buf text;      /* what is to be given out next */
 
-    pthread_mutex_t    lock; /* guards the rest */
-    int32_t           *ids;  /* owned [context]: tokens of the answer */
-    uint32_t           n_ids;
-    bool               ended;
+    pthread_mutex_t lock; /* guards the rest */
+    int32_t *ids;         /* owned [context]: tokens of the answer */
+    uint32_t n_ids;
+    bool ended;
     enum rg_end_reason reason;
-    struct rg_err      why;
+    struct rg_err why;
 };
 
 static void wake(struct rg_session *s)
@@ -117,10 +117,10 @@ static enum rg_code repaired(struct rg_buf *out, const char *s, struct rg_err *e
 static enum rg_code render(const struct rg_llm *l, const char *system, const char *prompt,
                            struct rg_prompt *out, struct rg_err *err)
 {
-    struct rg_buf   system_text, prompt_text;
+    struct rg_buf system_text, prompt_text;
     struct rg_json *body = NULL;
-    enum rg_code    code = repaired(&prompt_text, prompt, err);
-    enum rg_code    system_code = repaired(&system_text, system ? system : "", err);
+    enum rg_code code = repaired(&prompt_text, prompt, err);
+    enum rg_code system_code = repaired(&system_text, system ? system : "", err);
 
     if (code == RG_OK)
         code = system_code;
@@ -143,7 +143,7 @@ static enum rg_code encode(const struct rg_llm *l, const char *system, const cha
                            struct rg_ids *ids, struct rg_err *err)
 {
     struct rg_prompt p = {0};
-    enum rg_code     code;
+    enum rg_code code;
 
     if (!l->chat)
         return rg_fail(err, RG_E_USAGE,
@@ -182,8 +182,8 @@ static struct rg_sampling sampling_for(const struct rg_llm *l, const struct rg_q
 
 struct reader {
     rg_text_fn *on_text;
-    void       *ud;
-    uint32_t    n_read; /* tokens of the answer that were turned into text */
+    void *ud;
+    uint32_t n_read; /* tokens of the answer that were turned into text */
 };
 
 /* Gives out what has come since the last time. */
@@ -191,7 +191,7 @@ static enum rg_code give_new(struct rg_session *s, struct reader *r, bool *ended
                              struct rg_err *err)
 {
     enum rg_code code = RG_OK;
-    uint32_t     n;
+    uint32_t n;
 
     pthread_mutex_lock(&s->lock);
     n = s->n_ids;
@@ -224,9 +224,9 @@ static void wait_for_end(struct rg_session *s)
 
 static enum rg_code stream(struct rg_session *s, uint64_t id, struct reader *r, struct rg_err *err)
 {
-    bool         ended = false;
+    bool ended = false;
     enum rg_code code = RG_OK;
-    char         bytes[64];
+    char bytes[64];
 
     while (code == RG_OK && !ended) {
         if (read(s->wake[0], bytes, sizeof(bytes)) < 0 && errno != EINTR)
@@ -252,22 +252,22 @@ static enum rg_code submit(struct rg_session *s, const struct rg_question *q, ui
                            struct rg_err *err)
 {
     const struct rg_llm *l = s->llm;
-    struct rg_ids        ids = {0};
-    enum rg_code         code = encode(l, q->system, q->prompt, &ids, err);
+    struct rg_ids ids = {0};
+    enum rg_code code = encode(l, q->system, q->prompt, &ids, err);
 
     if (code == RG_OK && ids.len >= l->context)
-        code = rg_fail(err, RG_E_USAGE, "prompt: %zu tokens: the context has %u", ids.len,
-                       l->context);
+        code =
+            rg_fail(err, RG_E_USAGE, "prompt: %zu tokens: the context has %u", ids.len, l->context);
     if (code == RG_OK) {
-        const struct rg_request request = {
-            .tokens = ids.data,
-            .n_tokens = (uint32_t)ids.len,
-            .max_tokens = q->max_tokens > 0 ? (uint32_t)q->max_tokens : l->context,
-            .sampling = sampling_for(l, q),
-            .eos_ids = l->eos_ids,
-            .n_eos_ids = l->n_eos_ids,
-            .on_event = on_event,
-            .ud = s};
+        const struct rg_request request = {.tokens = ids.data,
+                                           .n_tokens = (uint32_t)ids.len,
+                                           .max_tokens = q->max_tokens > 0 ? (uint32_t)q->max_tokens
+                                                                           : l->context,
+                                           .sampling = sampling_for(l, q),
+                                           .eos_ids = l->eos_ids,
+                                           .n_eos_ids = l->n_eos_ids,
+                                           .on_event = on_event,
+                                           .ud = s};
 
         code = rg_engine_submit(l->engine, &request, id, err);
     }
@@ -279,8 +279,8 @@ enum rg_code rg_session_ask(struct rg_session *s, const struct rg_question *ques
                             rg_text_fn *on_text, void *ud, struct rg_err *err)
 {
     struct reader r = {.on_text = on_text, .ud = ud};
-    uint64_t      id;
-    enum rg_code  code = rg_answer_init(&s->answer, s->llm->tokenizer, NULL, 0, err);
+    uint64_t id;
+    enum rg_code code = rg_answer_init(&s->answer, s->llm->tokenizer, NULL, 0, err);
 
     if (code != RG_OK)
         return code;
@@ -328,7 +328,7 @@ enum rg_code rg_session_open(struct rg_session **out, const struct rg_session_op
                              struct rg_err *err)
 {
     struct rg_session *s = rg_calloc(1, sizeof(*s));
-    enum rg_code       code;
+    enum rg_code code;
 
     *out = NULL;
     if (!s)

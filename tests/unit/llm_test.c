@@ -145,9 +145,10 @@ static void reading_it_without_memory_is_an_error_that_leaves_nothing(void **sta
 struct seen {
     uint64_t done, total;
     uint32_t n;
+    uint32_t n_most; /* stops after so many calls; 0: never */
 };
 
-static void on_progress(void *ud, uint64_t done, uint64_t total)
+static bool on_progress(void *ud, uint64_t done, uint64_t total)
 {
     struct seen *s = ud;
 
@@ -155,6 +156,7 @@ static void on_progress(void *ud, uint64_t done, uint64_t total)
     s->done = done;
     s->total = total;
     s->n++;
+    return s->n_most == 0 || s->n < s->n_most;
 }
 
 static void every_byte_of_a_part_is_read_once(void **state)
@@ -173,10 +175,13 @@ static void every_byte_of_a_part_is_read_once(void **state)
         (void)snprintf(dir, sizeof(dir), "%s/tests/golden/tiny/%s", RENGA_SOURCE_DIR, models[i]);
         assert_int_equal(rg_checkpoint_open(&c, dir, false, NULL), RG_OK);
         part = rg_model_whole(&c->config);
-        rg_preload(c, &part, on_progress, &seen);
+        assert_int_equal(rg_preload(c, &part, on_progress, &seen, NULL), RG_OK);
         assert_int_equal(seen.done, c->total_bytes);
         assert_int_equal(seen.total, c->total_bytes);
         assert_true(seen.n > 3);
+        seen = (struct seen){.n_most = 2};
+        assert_int_equal(rg_preload(c, &part, on_progress, &seen, NULL), RG_E_CANCELED);
+        assert_int_equal(seen.n, 2);
         part = (struct rg_model_part){.layer_begin = 0, .layer_end = 1};
         by_layer = c->layer_bytes[0];
         assert_int_equal(rg_preload_bytes(c, &part), by_layer);
