@@ -342,15 +342,15 @@ static void a_value_that_is_not_finite_is_refused(void **state)
 static void a_step_without_memory_says_so(void **state)
 {
     struct rg_backend *b = open_backend(RG_KERNELS_BEST, 1, RG_ACTIVATIONS_INT8);
-    struct test_weight t = affine_weight(1, 4096, 512, 4, 64, RG_DTYPE_BF16);
+    struct test_weight t = affine_weight(1, 1024, 128, 4, 64, RG_DTYPE_BF16);
     struct rg_weight *w = open_weight(b, &t);
-    float *x = random_floats((size_t)64 * 512), *y = malloc((size_t)64 * 4096 * 4);
+    float *x = random_floats((size_t)16 * 128), *y = malloc((size_t)16 * 1024 * 4);
     int failures = 0;
 
     (void)state;
     for (int n = 1; n < 40; n++) {
-        struct rg_seq_rows seq = {.n_rows = 64};
-        struct rg_batch batch = {.seqs = &seq, .n_seqs = 1, .n_rows = 64};
+        struct rg_seq_rows seq = {.n_rows = 16};
+        struct rg_batch batch = {.seqs = &seq, .n_seqs = 1, .n_rows = 16};
         struct rg_backend_options options = {.threads = 1};
         struct rg_backend *fresh = NULL;
         struct rg_step *s = NULL;
@@ -361,7 +361,7 @@ static void a_step_without_memory_says_so(void **state)
         rg_mem_fail_at(n);
         code = rg_step_begin(&s, fresh, &batch, NULL);
         if (code == RG_OK) {
-            out = rg_op_linear(s, w, NULL, rg_op_input(s, x, 64, 512));
+            out = rg_op_linear(s, w, NULL, rg_op_input(s, x, 16, 128));
             code = rg_tensor_read(s, rg_op_add(s, out, out), y, NULL);
             assert_int_equal(rg_step_end(s, NULL), code);
         }
