@@ -100,6 +100,8 @@ bool rg_jarg_truth(const struct rg_jargs *args, uint32_t i, bool otherwise)
 static enum rg_code raise_exception(struct rg_jrun *r, struct rg_jargs *args, struct rg_jvalue *out)
 {
     RG_TRY(rg_jv_string(&r->w, args->slots[0], out));
+    if (out->as.string->len == 0 || rg_jstr_data(out->as.string)[0] == '\0')
+        return rg_jfail(&r->w, RG_E_BAD_DATA, "raise_exception() without a message");
     return rg_fail(r->w.err, RG_E_BAD_DATA, "%.*s", (int)out->as.string->len,
                    rg_jstr_data(out->as.string));
 }

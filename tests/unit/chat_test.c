@@ -369,6 +369,8 @@ static void an_exception_is_the_templates_own_words(void **state)
     expect_error("{{ raise_exception('Roles must alternate: ' + messages[0].role) }}",
                  "{\"messages\":[{\"role\":\"cook\"}]}", RG_E_BAD_DATA,
                  "Roles must alternate: cook");
+    expect_error("{{ raise_exception('') }}", "{\"messages\":[]}", RG_E_BAD_DATA,
+                 "chat template line 1: raise_exception() without a message");
     expect_error("\n{{ messages[0].nothing.deep }}", "{\"messages\":[{}]}", RG_E_BAD_DATA,
                  "chat template line 2: 'nothing' is undefined");
 }
