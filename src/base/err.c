@@ -47,10 +47,10 @@ enum rg_code rg_fail(struct rg_err *err, enum rg_code code, const char *format, 
     return code;
 }
 
-enum rg_code rg_fail_in(struct rg_err *err, const char *format, ...)
+enum rg_code rg_fail_in(struct rg_err *err, enum rg_code code, const char *format, ...)
 {
     if (!err)
-        return RG_E_INTERNAL;
+        return code;
 
     struct rg_err inner = *err;
     char          prefix[RG_ERR_BYTES];
@@ -60,8 +60,8 @@ enum rg_code rg_fail_in(struct rg_err *err, const char *format, ...)
     const int n = vsnprintf(prefix, sizeof prefix, format, args);
     va_end(args);
     if (n < 0)
-        return inner.code;
-    return rg_fail(err, inner.code, "%s: %s", prefix, inner.message);
+        return code;
+    return rg_fail(err, code, "%s: %s", prefix, inner.message);
 }
 
 int rg_exit_code(enum rg_code code)

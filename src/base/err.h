@@ -13,9 +13,9 @@
 RG_PRINTF(3, 4)
 enum rg_code rg_fail(struct rg_err *err, enum rg_code code, const char *format, ...);
 
-/* Puts "prefix: " before the line that is already in *err and returns its code. */
-RG_PRINTF(2, 3)
-enum rg_code rg_fail_in(struct rg_err *err, const char *format, ...);
+/* Puts "prefix: " before the line that a failed call left in *err; returns code, the call's own. */
+RG_PRINTF(3, 4)
+enum rg_code rg_fail_in(struct rg_err *err, enum rg_code code, const char *format, ...);
 
 /* The process exit code for a failure (design: 1 run time, 2 usage or file, 3 fit, 4 peers, 130). */
 int rg_exit_code(enum rg_code code);

@@ -443,7 +443,7 @@ enum rg_code rg_model_config_parse(struct rg_model_config *c, const char *text, 
         err = &local;
     code = rg_json_parse(&root, text, len, &rg_json_limits_config, err);
     if (code)
-        return rg_fail_in(err, "%s", file);
+        return rg_fail_in(err, code, "%s", file);
 
     struct rg_cfg top = {.object = root, .file = file, .where = "", .err = err};
 

@@ -80,7 +80,7 @@ static enum rg_code from_registry(char **dir, const char *name, const char *regi
     if (!code) {
         code = rg_json_parse(&root, text, len, &rg_json_limits_config, err);
         if (code)
-            code = rg_fail_in(err, "%s", registry);
+            code = rg_fail_in(err, code, "%s", registry);
     }
     if (!code)
         code = look_up(root, name, registry, dir, err);

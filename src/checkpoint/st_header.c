@@ -40,7 +40,7 @@ static enum rg_code next(struct header *h, enum rg_json_token *token)
         return rg_fail(h->err, RG_E_BAD_DATA, "%s: the header nests deeper than 3 levels",
                        h->source->path);
     if (code)
-        return rg_fail_in(h->err, "%s: the header is not valid JSON", h->source->path);
+        return rg_fail_in(h->err, code, "%s: the header is not valid JSON", h->source->path);
     return RG_OK;
 }
 
@@ -239,7 +239,7 @@ static enum rg_code keep_name(struct header *h, const char **out)
         const enum rg_code code = rg_json_unescape(&h->reader, &h->text, h->err);
 
         if (code)
-            return rg_fail_in(h->err, "%s: a name in the header", h->source->path);
+            return rg_fail_in(h->err, code, "%s: a name in the header", h->source->path);
         text = h->text.data;
         len = h->text.len;
     }

@@ -23,7 +23,7 @@ static enum rg_code next(struct index *x, enum rg_json_token *token)
 {
     const enum rg_code code = rg_json_read(&x->reader, token, x->err);
 
-    return code ? rg_fail_in(x->err, "%s: not valid JSON", x->path) : RG_OK;
+    return code ? rg_fail_in(x->err, code, "%s: not valid JSON", x->path) : RG_OK;
 }
 
 static bool token_is(const struct index *x, const char *word)
@@ -36,7 +36,7 @@ static enum rg_code skip(struct index *x)
 {
     const enum rg_code code = rg_json_skip(&x->reader, x->err);
 
-    return code ? rg_fail_in(x->err, "%s: not valid JSON", x->path) : RG_OK;
+    return code ? rg_fail_in(x->err, code, "%s: not valid JSON", x->path) : RG_OK;
 }
 
 /* metadata.total_size: some writers print a float ("123.0"). */
@@ -106,7 +106,7 @@ static enum rg_code check_entry(struct index *x)
     if (!code && x->reader.token_nul)
         code = rg_fail(x->err, RG_E_BAD_DATA, "an escaped NUL in a tensor name");
     if (code)
-        return rg_fail_in(x->err, "%s: weight_map", x->path);
+        return rg_fail_in(x->err, code, "%s: weight_map", x->path);
     code = next(x, &token);
     if (code)
         return code;

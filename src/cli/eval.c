@@ -79,7 +79,7 @@ static enum rg_code read_tokens(struct eval *e, const char *file, struct rg_err 
         return code;
     code = rg_json_parse(&list, text, len, &limits, err);
     if (code != RG_OK)
-        (void)rg_fail_in(err, "%s", file);
+        (void)rg_fail_in(err, code, "%s", file);
     else
         code = take_ids(e, list, file, err);
     rg_json_free(list);

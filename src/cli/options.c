@@ -243,7 +243,7 @@ static enum rg_code from_file(struct rg_options *o, bool *given, struct rg_err *
     code = rg_json_parse(&root, text, len, &rg_json_limits_config, err);
     rg_free(text);
     if (code)
-        return rg_fail_in(err, "%s", o->config);
+        return rg_fail_in(err, code, "%s", o->config);
     code = apply_file(o, root, given, err);
     rg_json_free(root);
     return code;

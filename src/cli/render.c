@@ -15,8 +15,10 @@ static enum rg_code read_stdin(struct rg_buf *body, struct rg_err *err)
     size_t n;
 
     while ((n = fread(chunk, 1, sizeof chunk, stdin)) > 0) {
-        if (rg_buf_add(body, chunk, n, err) != RG_OK)
-            return rg_fail_in(err, "standard input");
+        const enum rg_code code = rg_buf_add(body, chunk, n, err);
+
+        if (code)
+            return rg_fail_in(err, code, "standard input");
     }
     if (ferror(stdin))
         return rg_fail(err, RG_E_IO, "standard input: cannot be read");

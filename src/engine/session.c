@@ -3,8 +3,6 @@
  * The engine's thread puts tokens into a list and a byte into a pipe; rg_session_interrupt() writes
  * to the pipe too, which a signal handler may do.  The asking thread sleeps on it: nothing is lost
  * between looking and sleeping. */
-#include "renga/session.h"
-
 #include <errno.h>
 #include <fcntl.h>
 #include <math.h>
@@ -19,6 +17,7 @@
 #include "base/utf8.h"
 #include "engine/llm.h"
 #include "text/answer.h"
+#include "renga/session.h"
 
 struct rg_session {
     struct rg_llm *llm;

@@ -58,7 +58,7 @@ static enum rg_code read_config(struct rg_chat *c, const char *dir, struct rg_er
     if (code == RG_OK && rg_json_type(c->config) != RG_JSON_OBJECT)
         code = rg_fail(err, RG_E_BAD_DATA, "not a JSON object");
     if (code != RG_OK && code != RG_E_IO)
-        code = rg_fail_in(err, "%s", path);
+        code = rg_fail_in(err, code, "%s", path);
 out:
     rg_free(text);
     rg_free(path);
@@ -68,9 +68,9 @@ out:
 static enum rg_code parse(struct rg_jinja **out, const char *source, size_t len, const char *path,
                           struct rg_err *err)
 {
-    if (rg_jinja_parse(out, source, len, err) != RG_OK)
-        return rg_fail_in(err, "%s", path);
-    return RG_OK;
+    const enum rg_code code = rg_jinja_parse(out, source, len, err);
+
+    return code ? rg_fail_in(err, code, "%s", path) : RG_OK;
 }
 
 /* chat_template.jinja; *found tells whether there is one. */

@@ -366,7 +366,7 @@ enum rg_code rg_hf_tokenizer_load(struct rg_tokenizer *t, const char *path, stru
     rg_buf_init(&l.bytes, RG_LIMIT_TOKENIZER_BYTES);
     code = load_text(&l, text, len, err);
     if (code)
-        code = rg_fail_in(err, "%s", path);
+        code = rg_fail_in(err, code, "%s", path);
     rg_token_map_free(&l.foreign);
     rg_buf_free(&l.key);
     rg_buf_free(&l.bytes);

@@ -91,7 +91,7 @@ static enum rg_code add_line(struct rg_tokenizer *t, const char *line, size_t le
     code = rg_tokenizer_set(t, (int32_t)rank, (const char *)bytes, n, 0, err);
     if (!code)
         code = rg_token_map_add(&t->bpe.tokens, at, (uint32_t)n, (int32_t)rank, err);
-    return code ? rg_fail_in(err, "line %zu", number) : RG_OK;
+    return code ? rg_fail_in(err, code, "line %zu", number) : RG_OK;
 }
 
 static enum rg_code load_ranks(struct rg_tokenizer *t, const char *text, size_t len,
@@ -187,10 +187,11 @@ static enum rg_code read_config(const char *dir, const char *name, struct rg_jso
         return rg_fail(err, RG_E_NOMEM, "out of memory for a path");
     if (rg_file_exists(path)) {
         code = rg_file_read(&text, &len, path, RG_LIMIT_CONFIG_BYTES, err);
-        if (!code)
+        if (!code) {
             code = rg_json_parse(out, text, len, &rg_json_limits_config, err);
-        if (code)
-            code = rg_fail_in(err, "%s", path);
+            if (code)
+                code = rg_fail_in(err, code, "%s", path);
+        }
     }
     rg_free(text);
     rg_free(path);
@@ -253,7 +254,7 @@ enum rg_code rg_tiktoken_load(struct rg_tokenizer *t, const char *dir, struct rg
     if (!code) {
         code = load_ranks(t, text, len, err);
         if (code)
-            code = rg_fail_in(err, "%s", path);
+            code = rg_fail_in(err, code, "%s", path);
     }
     if (!code)
         code = rg_pretokenizer_add_regex(&t->pretokenizer, kimi_pattern, RG_SPLIT_ISOLATED, false,

@@ -31,10 +31,11 @@ static enum rg_code wants_tiktoken(const char *dir, bool *yes, struct rg_err *er
     if (!rg_file_exists(path))
         goto out;
     code = rg_file_read(&text, &len, path, RG_LIMIT_CONFIG_BYTES, err);
-    if (!code)
-        code = rg_json_parse(&j, text, len, &rg_json_limits_config, err);
+    if (code)
+        goto out;
+    code = rg_json_parse(&j, text, len, &rg_json_limits_config, err);
     if (code) {
-        code = rg_fail_in(err, "%s", path);
+        code = rg_fail_in(err, code, "%s", path);
         goto out;
     }
     name = rg_json_type(j) == RG_JSON_OBJECT ? rg_json_get(j, "tokenizer_class") : NULL;
@@ -75,7 +76,7 @@ static enum rg_code load(struct rg_tokenizer *t, const char *dir, struct rg_err 
     if (!code) {
         code = rg_added_tokens_finish(&t->added, t->nfc, err);
         if (code)
-            code = rg_fail_in(err, "%s", use_tiktoken ? tiktoken : json);
+            code = rg_fail_in(err, code, "%s", use_tiktoken ? tiktoken : json);
     }
     if (!code)
         code = rg_bpe_finish(&t->bpe, (uint32_t)t->n_tokens, err);

@@ -182,8 +182,9 @@ static void an_error_is_cut_at_a_character(void **state)
         assert_true(rg_utf8_valid(err.message, strlen(err.message)));
     }
     rg_fail(&err, RG_E_USAGE, "inner");
-    assert_int_equal(rg_fail_in(&err, "outer %d", 1), RG_E_USAGE);
+    assert_int_equal(rg_fail_in(&err, RG_E_USAGE, "outer %d", 1), RG_E_USAGE);
     assert_string_equal(err.message, "outer 1: inner");
+    assert_int_equal(rg_fail_in(NULL, RG_E_NOMEM, "outer"), RG_E_NOMEM);
 }
 
 static void a_missing_file_is_a_usage_error(void **state)
