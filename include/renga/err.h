@@ -4,8 +4,8 @@
  * RG_OK leaves *err alone.  Anything else fills it with one line that a person can act on: what was
  * tried, on what, what was found, what would be right.  err may be NULL when the caller only needs
  * the code. */
-#ifndef RENGA_ERR_H
-#define RENGA_ERR_H
+#ifndef RG_RENGA_ERR_H
+#define RG_RENGA_ERR_H
 
 enum rg_code {
     RG_OK = 0,

@@ -14,8 +14,8 @@
  * This folder is all that an embedding program may include; `renga run` is such a program.
  * Lifetime   strings are borrowed during the call only.
  * Threads    one question at a time per session; rg_session_interrupt() from any thread. */
-#ifndef RENGA_SESSION_H
-#define RENGA_SESSION_H
+#ifndef RG_RENGA_SESSION_H
+#define RG_RENGA_SESSION_H
 
 #include <stdbool.h>
 #include <stddef.h>

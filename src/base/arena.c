@@ -10,8 +10,8 @@ enum { ALIGNMENT = 64, CHUNK_BYTES_MIN = 64 << 10 };
 
 struct rg_arena_chunk {
     struct rg_arena_chunk *next;
-    size_t                 bytes; /* usable, after this header */
-    size_t                 used;
+    size_t bytes; /* usable, after this header */
+    size_t used;
 };
 
 enum { HEADER_BYTES = (sizeof(struct rg_arena_chunk) + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT };

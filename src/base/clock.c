@@ -6,7 +6,6 @@
 #include <time.h>
 #include <unistd.h>
 
-
 static int64_t read_ns(clockid_t clock)
 {
     struct timespec t;
@@ -30,7 +29,7 @@ int64_t rg_clock_unix_ms(void)
     const char *fixed = getenv("RENGA_NOW");
 
     if (fixed && *fixed) {
-        char         *end;
+        char *end;
         const int64_t seconds = strtoll(fixed, &end, 10);
 
         if (*end == '\0' && seconds >= 0 && seconds < INT64_MAX / 1000)

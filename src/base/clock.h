@@ -10,8 +10,8 @@
 
 int64_t rg_clock_ns(void);
 int64_t rg_clock_ms(void);
-int64_t rg_clock_unix(void);        /* seconds */
-int64_t rg_clock_unix_ms(void);     /* milliseconds; RENGA_NOW applies too */
+int64_t rg_clock_unix(void);         /* seconds */
+int64_t rg_clock_unix_ms(void);      /* milliseconds; RENGA_NOW applies too */
 uint64_t rg_clock_random_seed(void); /* 64 bits from the OS, for requests without a seed and ids */
 
 #endif

@@ -16,8 +16,8 @@ static void cut_to_character(char *s, size_t len)
         return;
 
     const unsigned char lead = (unsigned char)s[at - 1];
-    const size_t        have = len - (at - 1);
-    const size_t        need = lead >= 0xF0 ? 4 : lead >= 0xE0 ? 3 : lead >= 0xC0 ? 2 : 1;
+    const size_t have = len - (at - 1);
+    const size_t need = lead >= 0xF0 ? 4 : lead >= 0xE0 ? 3 : lead >= 0xC0 ? 2 : 1;
 
     if (have < need)
         s[at - 1] = '\0';
@@ -53,8 +53,8 @@ enum rg_code rg_fail_in(struct rg_err *err, enum rg_code code, const char *forma
         return code;
 
     struct rg_err inner = *err;
-    char          prefix[RG_ERR_BYTES];
-    va_list       args;
+    char prefix[RG_ERR_BYTES];
+    va_list args;
 
     va_start(args, format);
     const int n = vsnprintf(prefix, sizeof prefix, format, args);

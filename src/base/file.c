@@ -52,7 +52,7 @@ static enum rg_code read_all(char *dst, size_t bytes, int fd, const char *path, 
 enum rg_code rg_file_read(char **out, size_t *len, const char *path, size_t bytes_max,
                           struct rg_err *err)
 {
-    int      fd;
+    int fd;
     uint64_t bytes;
 
     *out = NULL;
@@ -104,7 +104,7 @@ bool rg_dir_exists(const char *path)
 char *rg_path_join(const char *dir, const char *name)
 {
     const size_t n_dir = strlen(dir), n_name = strlen(name);
-    char        *path = rg_alloc(n_dir + n_name + 2);
+    char *path = rg_alloc(n_dir + n_name + 2);
 
     if (!path)
         return NULL;

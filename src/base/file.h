@@ -23,8 +23,8 @@ RG_CHECKED char *rg_path_join(const char *dir, const char *name);
 /* A read-only private map of a whole regular file. */
 struct rg_map {
     const uint8_t *data; /* NULL for an empty file */
-    size_t         bytes;
-    int            fd;   /* owned; -1 when closed  */
+    size_t bytes;
+    int fd; /* owned; -1 when closed  */
 };
 
 RG_CHECKED enum rg_code rg_map_open(struct rg_map *m, const char *path, struct rg_err *err);

@@ -1,9 +1,9 @@
 /* json.c - the tree: cJSON behind a strict check.
  *
  * A struct rg_json * is a cJSON *; nobody outside of this file knows.  The pull reader checks the
- * document first and notes where its numbers stand; after cJSON built the tree, the walk in document
- * order hangs each number's own text into valuestring, which cJSON leaves unused for numbers and
- * frees with the node. */
+ * document first and notes where its numbers stand; after cJSON built the tree, the walk in
+ * document order hangs each number's own text into valuestring, which cJSON leaves unused for
+ * numbers and frees with the node. */
 #include "base/json.h"
 
 #include <assert.h>
@@ -58,11 +58,11 @@ static struct rg_json *wrap_new(cJSON *c)
 static enum rg_code check(const char *text, size_t len, const struct rg_json_limits *limits,
                           struct rg_err *err)
 {
-    const uint32_t        keys_max = limits->keys_max ? limits->keys_max : 4096;
-    uint32_t              keys[RG_JSON_DEPTH_MAX + 1] = {0};
+    const uint32_t keys_max = limits->keys_max ? limits->keys_max : 4096;
+    uint32_t keys[RG_JSON_DEPTH_MAX + 1] = {0};
     struct rg_json_reader reader;
-    enum rg_json_token    token;
-    bool                  has_nul = false;
+    enum rg_json_token token;
+    bool has_nul = false;
 
     rg_json_reader_init(&reader, text, len, limits->depth_max);
     do {
@@ -93,7 +93,7 @@ static int compare_keys(const void *a, const void *b)
 static enum rg_code check_duplicates(const cJSON *object, struct rg_err *err)
 {
     const size_t n = (size_t)cJSON_GetArraySize(object);
-    size_t       i = 0;
+    size_t i = 0;
 
     if (n < 2)
         return RG_OK;
@@ -110,7 +110,8 @@ static enum rg_code check_duplicates(const cJSON *object, struct rg_err *err)
 
     for (i = 1; i < n && !code; i++)
         if (strcmp(keys[i - 1], keys[i]) == 0)
-            code = rg_fail(err, RG_E_UNSUPPORTED, "JSON: the key \"%.200s\" appears twice", keys[i]);
+            code =
+                rg_fail(err, RG_E_UNSUPPORTED, "JSON: the key \"%.200s\" appears twice", keys[i]);
     rg_free(keys);
     return code;
 }
@@ -119,7 +120,7 @@ static enum rg_code check_duplicates(const cJSON *object, struct rg_err *err)
 static enum rg_code attach_numbers(cJSON *c, struct rg_json_reader *reader, struct rg_err *err)
 {
     enum rg_json_token token;
-    enum rg_code       code;
+    enum rg_code code;
 
     do {
         code = rg_json_read(reader, &token, err);
@@ -255,8 +256,8 @@ const char *rg_json_number_text(const struct rg_json *j)
 /* Reads plain digits exactly: a double has only 53 bits. */
 static bool exact_int(const char *text, int64_t *out)
 {
-    const bool  negative = *text == '-';
-    int64_t     value = 0;
+    const bool negative = *text == '-';
+    int64_t value = 0;
     const char *c = text + negative;
 
     for (; *c >= '0' && *c <= '9'; c++) {
@@ -276,7 +277,7 @@ bool rg_json_int(const struct rg_json *j, int64_t least, int64_t most, int64_t *
         return false;
 
     const char *text = rg_json_number_text(j);
-    int64_t     value;
+    int64_t value;
 
     if (!text || !exact_int(text, &value)) {
         const double v = rg_json_double(j);
@@ -399,8 +400,8 @@ bool rg_json_push(struct rg_json *array, struct rg_json *value)
 enum rg_code rg_json_print_string(struct rg_buf *out, const char *s, size_t n, struct rg_err *err)
 {
     static const char names[] = "btn\0fr"; /* of 0x08..0x0D; 0x0B has none */
-    size_t            plain = 0;           /* start of the run that needs no escape */
-    enum rg_code      code = rg_buf_add(out, "\"", 1, err);
+    size_t plain = 0;                      /* start of the run that needs no escape */
+    enum rg_code code = rg_buf_add(out, "\"", 1, err);
 
     for (size_t i = 0; i < n && !code; i++) {
         const unsigned char c = (unsigned char)s[i];
@@ -428,7 +429,7 @@ static enum rg_code print(struct rg_buf *out, const cJSON *c, uint32_t depth, st
 static enum rg_code print_container(struct rg_buf *out, const cJSON *c, uint32_t depth,
                                     struct rg_err *err)
 {
-    const bool   object = cJSON_IsObject(c);
+    const bool object = cJSON_IsObject(c);
     enum rg_code code = rg_buf_add(out, object ? "{" : "[", 1, err);
 
     for (const cJSON *child = c->child; child && !code; child = child->next) {

@@ -34,7 +34,7 @@ enum rg_json_type {
 struct rg_json; /* a node; the root owns its tree */
 
 struct rg_json_limits {
-    size_t   bytes_max;
+    size_t bytes_max;
     uint32_t depth_max; /* 1 = scalars and empty containers of the top level */
     uint32_t keys_max;  /* keys of one object; 0 = 4096 */
 };
@@ -46,17 +46,17 @@ RG_CHECKED enum rg_code rg_json_parse(struct rg_json **out, const char *text, si
                                       const struct rg_json_limits *limits, struct rg_err *err);
 void rg_json_free(struct rg_json *root); /* accepts NULL */
 
-enum rg_json_type     rg_json_type(const struct rg_json *j);
-const char           *rg_json_type_name(const struct rg_json *j); /* "an object", "null", ... */
+enum rg_json_type rg_json_type(const struct rg_json *j);
+const char *rg_json_type_name(const struct rg_json *j); /* "an object", "null", ... */
 const struct rg_json *rg_json_get(const struct rg_json *object, const char *key); /* NULL: absent */
-const struct rg_json *rg_json_first(const struct rg_json *container); /* NULL: empty */
-const struct rg_json *rg_json_next(const struct rg_json *child);      /* NULL: last  */
-const char           *rg_json_key(const struct rg_json *child);       /* of an object's child */
-size_t                rg_json_count(const struct rg_json *container);
-bool                  rg_json_bool(const struct rg_json *j);          /* of a RG_JSON_BOOL   */
-const char           *rg_json_string(const struct rg_json *j);        /* of a RG_JSON_STRING */
-double                rg_json_double(const struct rg_json *j);        /* of a RG_JSON_NUMBER */
-const char           *rg_json_number_text(const struct rg_json *j);   /* of a RG_JSON_NUMBER */
+const struct rg_json *rg_json_first(const struct rg_json *container);             /* NULL: empty */
+const struct rg_json *rg_json_next(const struct rg_json *child);                  /* NULL: last  */
+const char *rg_json_key(const struct rg_json *child); /* of an object's child */
+size_t rg_json_count(const struct rg_json *container);
+bool rg_json_bool(const struct rg_json *j);               /* of a RG_JSON_BOOL   */
+const char *rg_json_string(const struct rg_json *j);      /* of a RG_JSON_STRING */
+double rg_json_double(const struct rg_json *j);           /* of a RG_JSON_NUMBER */
+const char *rg_json_number_text(const struct rg_json *j); /* of a RG_JSON_NUMBER */
 
 /* True if j is a number that is an integer (1, 1.0 and 1e2 are) within [least, most]. */
 bool rg_json_int(const struct rg_json *j, int64_t least, int64_t most, int64_t *out);
@@ -69,7 +69,7 @@ RG_CHECKED struct rg_json *rg_json_new_object(void);
 RG_CHECKED struct rg_json *rg_json_new_array(void);
 RG_CHECKED struct rg_json *rg_json_new_string(const char *s, size_t n); /* valid UTF-8, no NUL */
 RG_CHECKED struct rg_json *rg_json_new_number(double v);
-RG_CHECKED struct rg_json *rg_json_new_int(int64_t v);  /* exact beyond 2^53 too */
+RG_CHECKED struct rg_json *rg_json_new_int(int64_t v); /* exact beyond 2^53 too */
 RG_CHECKED struct rg_json *rg_json_new_bool(bool v);
 RG_CHECKED struct rg_json *rg_json_new_null(void);
 RG_CHECKED struct rg_json *rg_json_copy(const struct rg_json *j);
@@ -106,17 +106,17 @@ enum { RG_JSON_DEPTH_MAX = 64 };
 
 struct rg_json_reader {
     const char *text; /* borrowed: the whole document */
-    size_t      len;
-    size_t      at;   /* offset of the next byte to look at */
-    uint32_t    depth;
-    uint32_t    depth_max;
-    uint8_t     state;                     /* what may come next (json_reader.c) */
-    uint8_t     stack[RG_JSON_DEPTH_MAX];  /* '{' or '[' per open container      */
+    size_t len;
+    size_t at; /* offset of the next byte to look at */
+    uint32_t depth;
+    uint32_t depth_max;
+    uint8_t state;                    /* what may come next (json_reader.c) */
+    uint8_t stack[RG_JSON_DEPTH_MAX]; /* '{' or '[' per open container      */
     /* of the token that was just read: */
     const char *token_text;
-    size_t      token_len;
-    bool        token_escaped; /* a string or key with a backslash in it */
-    bool        token_nul;     /* ... with an escaped NUL in it          */
+    size_t token_len;
+    bool token_escaped; /* a string or key with a backslash in it */
+    bool token_nul;     /* ... with an escaped NUL in it          */
 };
 
 void rg_json_reader_init(struct rg_json_reader *r, const char *text, size_t len,

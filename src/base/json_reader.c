@@ -8,17 +8,16 @@
 
 /* What may come next. */
 enum {
-    STATE_VALUE,          /* a value */
-    STATE_FIRST_VALUE,    /* a value or the end of an array that was just opened */
-    STATE_FIRST_KEY,      /* a key or the end of an object that was just opened */
-    STATE_KEY,            /* a key, after a comma */
-    STATE_COLON,          /* the colon after a key */
-    STATE_COMMA,          /* a comma, or the end of the container */
-    STATE_END             /* nothing but space */
+    STATE_VALUE,       /* a value */
+    STATE_FIRST_VALUE, /* a value or the end of an array that was just opened */
+    STATE_FIRST_KEY,   /* a key or the end of an object that was just opened */
+    STATE_KEY,         /* a key, after a comma */
+    STATE_COLON,       /* the colon after a key */
+    STATE_COMMA,       /* a comma, or the end of the container */
+    STATE_END          /* nothing but space */
 };
 
-void rg_json_reader_init(struct rg_json_reader *r, const char *text, size_t len,
-                         uint32_t depth_max)
+void rg_json_reader_init(struct rg_json_reader *r, const char *text, size_t len, uint32_t depth_max)
 {
     memset(r, 0, sizeof *r);
     r->text = text;
@@ -75,7 +74,7 @@ static int hex4(const char *s, size_t n)
 /* Checks the escape whose backslash is at `at`; returns its length, 0 when it is wrong. */
 static size_t escape_length(struct rg_json_reader *r, size_t at)
 {
-    const char  *s = r->text + at;
+    const char *s = r->text + at;
     const size_t n = r->len - at;
 
     if (n < 2)
@@ -103,7 +102,7 @@ static size_t escape_length(struct rg_json_reader *r, size_t at)
 static enum rg_code read_string(struct rg_json_reader *r, struct rg_err *err)
 {
     const size_t begin = r->at + 1;
-    size_t       i = begin;
+    size_t i = begin;
 
     r->token_escaped = r->token_nul = false;
     while (i < r->len) {
@@ -127,7 +126,7 @@ static enum rg_code read_string(struct rg_json_reader *r, struct rg_err *err)
         } else if (c < 0x80) {
             i++;
         } else {
-            uint32_t     cp;
+            uint32_t cp;
             const size_t length = rg_utf8_next(r->text + i, r->len - i, &cp);
 
             if (cp == 0xFFFFFFFFu)
@@ -239,8 +238,17 @@ static enum rg_code read_value(struct rg_json_reader *r, enum rg_json_token *tok
         *token = RG_JSON_T_NULL;
         code = read_word(r, "null", err);
         break;
-    case '-': case '0': case '1': case '2': case '3': case '4':
-    case '5': case '6': case '7': case '8': case '9':
+    case '-':
+    case '0':
+    case '1':
+    case '2':
+    case '3':
+    case '4':
+    case '5':
+    case '6':
+    case '7':
+    case '8':
+    case '9':
         *token = RG_JSON_T_NUMBER;
         code = read_number(r, err);
         break;
@@ -314,7 +322,7 @@ enum rg_code rg_json_read(struct rg_json_reader *r, enum rg_json_token *token, s
 
 enum rg_code rg_json_skip(struct rg_json_reader *r, struct rg_err *err)
 {
-    const uint32_t     depth = r->depth;
+    const uint32_t depth = r->depth;
     enum rg_json_token token;
 
     do {
@@ -357,15 +365,15 @@ enum rg_code rg_json_unescape(const struct rg_json_reader *r, struct rg_buf *out
     const char *s = r->token_text, *end = s + r->token_len;
 
     while (s < end) {
-        const char  *escape = memchr(s, '\\', (size_t)(end - s));
-        const char  *stop = escape ? escape : end;
+        const char *escape = memchr(s, '\\', (size_t)(end - s));
+        const char *stop = escape ? escape : end;
         enum rg_code code = rg_buf_add(out, s, (size_t)(stop - s), err);
 
         if (code)
             return code;
         s = stop;
         if (escape) {
-            char   bytes[4];
+            char bytes[4];
             size_t n;
 
             s += undo_escape(escape, bytes, &n);

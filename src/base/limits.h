@@ -6,27 +6,29 @@
 #define RG_BASE_LIMITS_H
 
 /* files */
-#define RG_LIMIT_CONFIG_BYTES (1u << 20)           /* config.json and its like: a few KiB in practice */
-#define RG_LIMIT_TOKENIZER_BYTES (64u << 20)       /* tokenizer.json: 33 MiB is the largest known      */
-#define RG_LIMIT_TEMPLATE_BYTES (256u << 10)       /* chat templates: 17 KiB is the largest known      */
-#define RG_LIMIT_ST_HEADER_BYTES (100u * 1000000u) /* safetensors' own limit                           */
-#define RG_LIMIT_ST_TENSORS 262144u                /* per file; a 1T MoE unstacked has 200 k in all    */
+#define RG_LIMIT_CONFIG_BYTES (1u << 20)     /* config.json and its like: a few KiB in practice */
+#define RG_LIMIT_TOKENIZER_BYTES (64u << 20) /* tokenizer.json: 33 MiB is the largest known */
+#define RG_LIMIT_TEMPLATE_BYTES (256u << 10) /* chat templates: 17 KiB is the largest known */
+#define RG_LIMIT_ST_HEADER_BYTES                                                                   \
+    (100u * 1000000u)               /* safetensors' own limit                           */
+#define RG_LIMIT_ST_TENSORS 262144u /* per file; a 1T MoE unstacked has 200 k in all    */
 #define RG_LIMIT_ST_NAME_BYTES 512u
 #define RG_LIMIT_ST_RANK 8u
-#define RG_LIMIT_INDEX_BYTES (100u * 1000000u)     /* index.json: a name per tensor, like the headers  */
+#define RG_LIMIT_INDEX_BYTES                                                                       \
+    (100u * 1000000u) /* index.json: a name per tensor, like the headers  */
 #define RG_LIMIT_SHARDS 4096u
 
 /* model shapes: far above every known model, far below an overflow */
 #define RG_LIMIT_LAYERS 1024u
-#define RG_LIMIT_DIM (1u << 20)   /* hidden, intermediate sizes */
+#define RG_LIMIT_DIM (1u << 20) /* hidden, intermediate sizes */
 #define RG_LIMIT_HEADS 4096u
 #define RG_LIMIT_EXPERTS 65536u
 #define RG_LIMIT_VOCAB (1u << 22)
 #define RG_LIMIT_CONTEXT (1u << 24)
 
 /* text */
-#define RG_LIMIT_TEMPLATE_DEPTH 64u          /* nesting of expressions, blocks and macro calls */
-#define RG_LIMIT_TEMPLATE_STEPS 1000000u     /* evaluated nodes of one rendering               */
+#define RG_LIMIT_TEMPLATE_DEPTH 64u             /* nesting of expressions, blocks and macro calls */
+#define RG_LIMIT_TEMPLATE_STEPS 1000000u        /* evaluated nodes of one rendering               */
 #define RG_LIMIT_TEMPLATE_OUT_BYTES (64u << 20) /* a prompt cannot be longer than a few bodies */
 
 /* requests (design 10, reliability 4) */
@@ -39,12 +41,12 @@
 #define RG_LIMIT_REQUESTS_PER_CONNECTION 1000u
 #define RG_LIMIT_JSON_DEPTH 64u
 #define RG_LIMIT_MESSAGES 1024u
-#define RG_LIMIT_CHOICES 4u       /* n */
+#define RG_LIMIT_CHOICES 4u /* n */
 #define RG_LIMIT_STOPS 4u
 #define RG_LIMIT_STOP_BYTES 64u
 #define RG_LIMIT_TOP_LOGPROBS 20u
 #define RG_LIMIT_LOGIT_BIAS 1024u
-#define RG_LIMIT_QUEUE 256u       /* waiting requests; then 429 */
+#define RG_LIMIT_QUEUE 256u            /* waiting requests; then 429 */
 #define RG_LIMIT_SEND_BYTES (1u << 20) /* unsent bytes of one connection; then it is cut */
 
 /* times, in milliseconds */

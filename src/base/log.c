@@ -27,7 +27,7 @@ bool rg_log_enabled(enum rg_log_level level)
 }
 
 struct line {
-    char   text[LINE_BYTES];
+    char text[LINE_BYTES];
     size_t len;
 };
 
@@ -51,7 +51,7 @@ static void put_escaped(struct line *l, const char *s, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
         const unsigned char c = (unsigned char)s[i];
-        char                hex[8];
+        char hex[8];
 
         if (c < 0x20 || c == 0x7F) {
             snprintf(hex, sizeof hex, "\\u%04x", c);
@@ -67,9 +67,9 @@ static void put_escaped(struct line *l, const char *s, size_t n)
 static void put_time(struct line *l)
 {
     const int64_t ms = rg_clock_unix_ms();
-    const time_t  seconds = (time_t)(ms / 1000);
-    struct tm     tm;
-    char          text[96];
+    const time_t seconds = (time_t)(ms / 1000);
+    struct tm tm;
+    char text[96];
 
     gmtime_r(&seconds, &tm);
     snprintf(text, sizeof text, "%04d-%02d-%02dT%02d:%02d:%02d.%03dZ", tm.tm_year + 1900,
@@ -82,7 +82,7 @@ static void put_json_pairs(struct line *l, const char *pairs)
 {
     while (*pairs) {
         const size_t n = strcspn(pairs, " ");
-        const char  *equals = memchr(pairs, '=', n);
+        const char *equals = memchr(pairs, '=', n);
 
         if (equals) {
             put_str(l, ",\"");
@@ -111,9 +111,9 @@ static void put_text_pairs(struct line *l, const char *pairs)
 void rg_log(enum rg_log_level level, const char *module, const char *msg, const char *pairs, ...)
 {
     static const char *const names[] = {"DEBUG", "INFO", "WARN", "ERROR"};
-    struct line              line = {.len = 0};
-    char                     text[PAIRS_BYTES];
-    va_list                  args;
+    struct line line = {.len = 0};
+    char text[PAIRS_BYTES];
+    va_list args;
 
     if (!rg_log_enabled(level) || level >= RG_LOG_OFF)
         return;

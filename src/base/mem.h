@@ -14,17 +14,17 @@
 #include "base/err.h"
 
 RG_CHECKED void *rg_alloc(size_t bytes);
-RG_CHECKED void *rg_calloc(size_t count, size_t size);                       /* overflow checked */
-RG_CHECKED void *rg_realloc(void *p, size_t bytes);                          /* p survives a failure */
-RG_CHECKED void *rg_realloc_array(void *p, size_t count, size_t size);       /* overflow checked */
-RG_CHECKED void *rg_alloc_aligned(size_t bytes, size_t alignment);           /* rg_free() frees it */
+RG_CHECKED void *rg_calloc(size_t count, size_t size);                 /* overflow checked */
+RG_CHECKED void *rg_realloc(void *p, size_t bytes);                    /* p survives a failure */
+RG_CHECKED void *rg_realloc_array(void *p, size_t count, size_t size); /* overflow checked */
+RG_CHECKED void *rg_alloc_aligned(size_t bytes, size_t alignment);     /* rg_free() frees it */
 RG_CHECKED char *rg_strdup(const char *s);
-RG_CHECKED char *rg_strndup(const char *s, size_t n);                        /* adds the NUL */
-void rg_free(void *p);                                                       /* accepts NULL */
+RG_CHECKED char *rg_strndup(const char *s, size_t n); /* adds the NUL */
+void rg_free(void *p);                                /* accepts NULL */
 
 int64_t rg_mem_live(void);
-void    rg_mem_fail_at(int64_t n); /* 1 = the next one; 0 = never */
-int64_t rg_mem_count(void);        /* allocations since start */
+void rg_mem_fail_at(int64_t n); /* 1 = the next one; 0 = never */
+int64_t rg_mem_count(void);     /* allocations since start */
 
 /* Grows an array geometrically so that it holds at least `need` items of `size` bytes.
  * *items and *capacity change only on success. */

@@ -24,27 +24,27 @@ enum { THREADS_MAX = 512, SPINS = 4000 };
 
 struct worker {
     struct rg_pool *pool;
-    pthread_t       thread;
-    uint32_t        part;
+    pthread_t thread;
+    uint32_t part;
 };
 
 struct rg_pool {
-    uint32_t       n_threads;
-    uint32_t       n_spins;
+    uint32_t n_threads;
+    uint32_t n_spins;
     struct worker *workers; /* owned [n_threads - 1]; part 0 is the caller */
-    uint32_t       n_started;
+    uint32_t n_started;
 
     rg_pool_fn *fn; /* the job; written before generation is raised */
-    void       *arg;
+    void *arg;
 
     _Atomic uint32_t generation;
     _Atomic uint32_t running; /* workers that have not finished the job */
-    _Atomic bool     closing;
+    _Atomic bool closing;
 
     pthread_mutex_t mutex; /* guards nothing but the two conditions' sleepers */
-    pthread_cond_t  work, done;
-    _Atomic uint32_t n_parked;    /* workers asleep on `work` */
-    _Atomic bool     caller_parked;
+    pthread_cond_t work, done;
+    _Atomic uint32_t n_parked; /* workers asleep on `work` */
+    _Atomic bool caller_parked;
 };
 
 static void relax(void)
@@ -60,7 +60,7 @@ static uint32_t performance_cores(void)
 {
 #if defined(__APPLE__)
     int32_t n = 0;
-    size_t  bytes = sizeof n;
+    size_t bytes = sizeof n;
 
     if (sysctlbyname("hw.perflevel0.physicalcpu", &n, &bytes, NULL, 0) == 0 && n > 0)
         return (uint32_t)n;
@@ -100,9 +100,9 @@ static void finish_part(struct rg_pool *p)
 
 static void *worker_main(void *arg)
 {
-    struct worker  *w = arg;
+    struct worker *w = arg;
     struct rg_pool *p = w->pool;
-    uint32_t        seen = 0;
+    uint32_t seen = 0;
 
 #if defined(__APPLE__)
     pthread_set_qos_class_self_np(QOS_CLASS_USER_INTERACTIVE, 0);
@@ -153,7 +153,7 @@ enum rg_code rg_pool_open(struct rg_pool **out, uint32_t n_threads, struct rg_er
                        THREADS_MAX);
 
     struct rg_pool *p = rg_calloc(1, sizeof *p);
-    struct worker  *workers = rg_calloc(n_threads, sizeof *workers);
+    struct worker *workers = rg_calloc(n_threads, sizeof *workers);
 
     if (!p || !workers) {
         rg_free(p);

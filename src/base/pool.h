@@ -18,9 +18,9 @@ typedef void rg_pool_fn(void *arg, uint32_t part, uint32_t n_parts);
 
 /* n_threads counts the caller; 0 = the number of performance cores of this machine. */
 RG_CHECKED enum rg_code rg_pool_open(struct rg_pool **out, uint32_t n_threads, struct rg_err *err);
-void     rg_pool_close(struct rg_pool *p); /* accepts NULL */
+void rg_pool_close(struct rg_pool *p); /* accepts NULL */
 uint32_t rg_pool_threads(const struct rg_pool *p);
-void     rg_pool_run(struct rg_pool *p, rg_pool_fn *fn, void *arg);
+void rg_pool_run(struct rg_pool *p, rg_pool_fn *fn, void *arg);
 
 /* The share [begin, end) of n items that part i of n_parts gets, in multiples of `unit`. */
 void rg_pool_share(uint64_t n, uint32_t unit, uint32_t part, uint32_t n_parts, uint64_t *begin,

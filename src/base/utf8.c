@@ -32,7 +32,7 @@ static size_t lead_length(unsigned char lead, unsigned char *least, unsigned cha
 size_t rg_utf8_next(const char *s, size_t n, uint32_t *cp)
 {
     const unsigned char *u = (const unsigned char *)s;
-    unsigned char        least, most;
+    unsigned char least, most;
 
     assert(n > 0);
     const size_t length = lead_length(u[0], &least, &most);
@@ -106,7 +106,7 @@ bool rg_utf8_valid(const char *s, size_t n)
         if (i == n)
             break;
 
-        uint32_t     cp;
+        uint32_t cp;
         const size_t length = rg_utf8_next(s + i, n - i, &cp);
 
         if (cp == 0xFFFFFFFFu)
@@ -130,11 +130,11 @@ size_t rg_utf8_length(const char *s, size_t n)
 
 enum rg_code rg_utf8_repair(struct rg_buf *out, const char *s, size_t n, struct rg_err *err)
 {
-    size_t       good = 0; /* start of the well-formed run that ends at i */
+    size_t good = 0; /* start of the well-formed run that ends at i */
     enum rg_code code;
 
     for (size_t i = 0; i < n;) {
-        uint32_t     cp;
+        uint32_t cp;
         const size_t length = rg_utf8_next(s + i, n - i, &cp);
 
         if (cp == 0xFFFFFFFFu) {
@@ -153,7 +153,7 @@ enum rg_code rg_utf8_repair(struct rg_buf *out, const char *s, size_t n, struct 
 size_t rg_utf8_incomplete_tail(const char *s, size_t n)
 {
     const unsigned char *u = (const unsigned char *)s;
-    unsigned char        least, most;
+    unsigned char least, most;
 
     for (size_t back = 1; back <= 3 && back <= n; back++) {
         const size_t length = lead_length(u[n - back], &least, &most);
@@ -163,7 +163,7 @@ size_t rg_utf8_incomplete_tail(const char *s, size_t n)
         if (length <= back)
             return 0;
 
-        uint32_t     cp;
+        uint32_t cp;
         const size_t subpart = rg_utf8_next(s + n - back, back, &cp);
 
         return subpart == back ? back : 0;

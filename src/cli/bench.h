@@ -1,4 +1,5 @@
-/* bench.h - `renga bench`: prefill and decode speed, and how near decode is to the memory's speed. */
+/* bench.h - `renga bench`: prefill and decode speed, and how near decode is to the memory's speed.
+ */
 #ifndef RG_CLI_BENCH_H
 #define RG_CLI_BENCH_H
 

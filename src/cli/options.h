@@ -27,29 +27,29 @@ enum rg_command {
 
 struct rg_options {
     enum rg_command command;
-    bool            help;  /* --help after a command */
-    const char     *model; /* the positional argument, or --default-model */
+    bool help;         /* --help after a command */
+    const char *model; /* the positional argument, or --default-model */
 
     const char *config, *registry;
     const char *log_level, *log_format;
 
     const char *api_host, *api_key_file;
-    int64_t     api_port;
-    bool        insecure_api;
+    int64_t api_port;
+    bool insecure_api;
 
-    int64_t     threads, ctx, parallel, chunk;
+    int64_t threads, ctx, parallel, chunk;
     const char *activations, *cpu_kernels;
 
     const char *prompt, *system;
-    double      temperature; /* negative: not given */
-    int64_t     max_tokens, seed; /* -1: not given */
+    double temperature;       /* negative: not given */
+    int64_t max_tokens, seed; /* -1: not given */
 
     const char *tokens, *logits;
-    bool        special, decode, ids, spans, json;
-    int64_t     prefill_tokens, decode_tokens, depth, rounds;
+    bool special, decode, ids, spans, json;
+    int64_t prefill_tokens, decode_tokens, depth, rounds;
 
     /* exo's flags, accepted so that its scripts go on working */
-    bool        disable_tui;
+    bool disable_tui;
     const char *inference_engine, *discovery_module;
 
     struct rg_arena arena; /* owned: strings of the config file */

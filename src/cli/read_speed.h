@@ -14,13 +14,13 @@
 
 struct rg_read_range {
     const uint8_t *data; /* borrowed from the map */
-    uint64_t       bytes;
+    uint64_t bytes;
 };
 
 struct rg_read_plan {
     struct rg_read_range *ranges; /* owned */
-    size_t                n_ranges, capacity;
-    uint64_t              bytes;
+    size_t n_ranges, capacity;
+    uint64_t bytes;
 };
 
 RG_CHECKED enum rg_code rg_read_plan_make(struct rg_read_plan *plan,

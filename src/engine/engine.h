@@ -36,35 +36,35 @@ enum rg_event_kind {
 };
 
 enum rg_end_reason {
-    RG_END_STOP,     /* an end-of-sequence token was sampled */
-    RG_END_LENGTH,   /* max_tokens or the context is full */
+    RG_END_STOP,   /* an end-of-sequence token was sampled */
+    RG_END_LENGTH, /* max_tokens or the context is full */
     RG_END_CANCELED,
-    RG_END_ERROR     /* err says why */
+    RG_END_ERROR /* err says why */
 };
 
 struct rg_event {
     enum rg_event_kind kind;
-    uint64_t           request;
-    uint32_t           done, total;  /* PREFILL */
-    struct rg_sample   sample;       /* TOKEN */
-    bool               is_eos;       /* TOKEN */
-    enum rg_end_reason reason;       /* END */
-    struct rg_err      err;          /* END with RG_END_ERROR */
-    uint32_t           n_prompt, n_generated;
+    uint64_t request;
+    uint32_t done, total;      /* PREFILL */
+    struct rg_sample sample;   /* TOKEN */
+    bool is_eos;               /* TOKEN */
+    enum rg_end_reason reason; /* END */
+    struct rg_err err;         /* END with RG_END_ERROR */
+    uint32_t n_prompt, n_generated;
 };
 
 typedef void rg_event_fn(void *ud, const struct rg_event *event);
 
 struct rg_request {
-    const int32_t     *tokens; /* the prompt, n_tokens >= 1; copied */
-    uint32_t           n_tokens;
-    uint32_t           max_tokens; /* >= 1; cut to what the context leaves */
-    struct rg_sampling sampling;   /* bias is copied */
-    uint32_t           choice;     /* index among the n choices of one API request */
-    const int32_t     *eos_ids;    /* copied */
-    uint32_t           n_eos_ids;
-    rg_event_fn       *on_event;
-    void              *ud;
+    const int32_t *tokens; /* the prompt, n_tokens >= 1; copied */
+    uint32_t n_tokens;
+    uint32_t max_tokens;         /* >= 1; cut to what the context leaves */
+    struct rg_sampling sampling; /* bias is copied */
+    uint32_t choice;             /* index among the n choices of one API request */
+    const int32_t *eos_ids;      /* copied */
+    uint32_t n_eos_ids;
+    rg_event_fn *on_event;
+    void *ud;
 };
 
 /* Takes over the pipeline, also when it fails. */
@@ -82,7 +82,7 @@ struct rg_engine_stats {
     uint32_t running, waiting;
     uint32_t blocks_used, blocks_total;
     uint64_t prompt_tokens, generated_tokens, steps;
-    int64_t  heartbeat_ns; /* rg_clock_ns() of the last turn of the engine's loop */
+    int64_t heartbeat_ns; /* rg_clock_ns() of the last turn of the engine's loop */
 };
 
 /* A snapshot, from any thread.  An idle engine turns its loop every second, so an old heartbeat

@@ -17,12 +17,12 @@
 #include "text/tokenizer.h"
 
 struct rg_llm_options {
-    const char               *model;    /* directory or registry name */
-    const char               *registry; /* file, or NULL */
+    const char *model;    /* directory or registry name */
+    const char *registry; /* file, or NULL */
     struct rg_backend_options backend;
-    uint32_t                  context;  /* 0: the smaller of the model's and what fits (32768) */
-    uint32_t                  parallel; /* 0: 4 */
-    uint32_t                  chunk_rows; /* 0: 512 */
+    uint32_t context;    /* 0: the smaller of the model's and what fits (32768) */
+    uint32_t parallel;   /* 0: 4 */
+    uint32_t chunk_rows; /* 0: 512 */
     /* Called while the weights are read in: bytes so far and in all; false ends it with
      * RG_E_CANCELED.  May be NULL. */
     bool (*on_progress)(void *ud, uint64_t done, uint64_t total);
@@ -31,21 +31,21 @@ struct rg_llm_options {
 
 /* Sampling defaults of generation_config.json; a member is NAN (top_k: UINT32_MAX) when absent. */
 struct rg_generation_defaults {
-    float    temperature, top_p, min_p, repetition_penalty;
+    float temperature, top_p, min_p, repetition_penalty;
     uint32_t top_k;
 };
 
 struct rg_llm {
-    struct rg_checkpoint         *checkpoint;
-    struct rg_tokenizer          *tokenizer;
-    struct rg_chat               *chat; /* NULL when the checkpoint has no chat template */
-    struct rg_backend            *backend;
-    struct rg_model              *model;
-    struct rg_engine             *engine;
-    char                         *name; /* the API's model id; owned */
-    uint32_t                      context, parallel;
-    int32_t                       eos_ids[16];
-    uint32_t                      n_eos_ids;
+    struct rg_checkpoint *checkpoint;
+    struct rg_tokenizer *tokenizer;
+    struct rg_chat *chat; /* NULL when the checkpoint has no chat template */
+    struct rg_backend *backend;
+    struct rg_model *model;
+    struct rg_engine *engine;
+    char *name; /* the API's model id; owned */
+    uint32_t context, parallel;
+    int32_t eos_ids[16];
+    uint32_t n_eos_ids;
     struct rg_generation_defaults defaults;
 };
 

@@ -14,10 +14,10 @@
 
 struct rg_pipe_step {
     struct rg_batch batch;      /* rows and KV blocks; borrowed until the step was collected */
-    const int32_t  *tokens;     /* [batch.n_rows] */
+    const int32_t *tokens;      /* [batch.n_rows] */
     const uint32_t *logit_rows; /* [n_logit_rows] rows whose logits are wanted, ascending */
-    uint32_t        n_logit_rows;
-    float          *logits;     /* [n_logit_rows][vocab_size], filled when collected */
+    uint32_t n_logit_rows;
+    float *logits; /* [n_logit_rows][vocab_size], filled when collected */
 };
 
 struct rg_pipeline;
@@ -32,9 +32,9 @@ struct rg_pipeline_ops {
 
 struct rg_pipeline {
     const struct rg_pipeline_ops *ops;
-    uint32_t                      depth;      /* steps that may be under way, >= 1 */
-    uint32_t                      vocab_size;
-    uint32_t                      n_blocks, block_tokens; /* of every node's KV */
+    uint32_t depth; /* steps that may be under way, >= 1 */
+    uint32_t vocab_size;
+    uint32_t n_blocks, block_tokens; /* of every node's KV */
 };
 
 /* All layers in this process.  model and backend are borrowed; the KV is the pipeline's own. */

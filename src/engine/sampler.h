@@ -18,32 +18,32 @@
 
 struct rg_logit_bias {
     int32_t id;
-    float   bias; /* -100..100 */
+    float bias; /* -100..100 */
 };
 
 struct rg_sampling {
-    float    temperature;        /* 0..2 */
-    float    top_p;              /* (0, 1]; 1: off */
-    float    min_p;              /* [0, 1]; 0: off */
-    uint32_t top_k;              /* 0: off */
-    float    repetition_penalty; /* (0, 10]; 1: off */
-    float    presence_penalty, frequency_penalty; /* -2..2; 0: off */
+    float temperature;                         /* 0..2 */
+    float top_p;                               /* (0, 1]; 1: off */
+    float min_p;                               /* [0, 1]; 0: off */
+    uint32_t top_k;                            /* 0: off */
+    float repetition_penalty;                  /* (0, 10]; 1: off */
+    float presence_penalty, frequency_penalty; /* -2..2; 0: off */
     uint64_t seed;
-    uint32_t                    n_top_logprobs; /* 0..20 */
-    bool                        logprobs;
+    uint32_t n_top_logprobs; /* 0..20 */
+    bool logprobs;
     const struct rg_logit_bias *bias; /* borrowed for the life of the request */
-    uint32_t                    n_bias;
+    uint32_t n_bias;
 };
 
 struct rg_token_logprob {
     int32_t id;
-    float   logprob;
+    float logprob;
 };
 
 struct rg_sample {
-    int32_t                 id;
-    float                   logprob; /* before penalties and temperature; 0 unless asked for */
-    uint32_t                n_top;
+    int32_t id;
+    float logprob; /* before penalties and temperature; 0 unless asked for */
+    uint32_t n_top;
     struct rg_token_logprob top[RG_LIMIT_TOP_LOGPROBS]; /* highest first */
 };
 
@@ -57,8 +57,8 @@ void rg_sampler_close(struct rg_sampler *s); /* accepts NULL */
  * drawn gets position n_tokens. */
 struct rg_history {
     const int32_t *tokens;
-    uint32_t       n_tokens, n_prompt;
-    uint32_t       choice; /* index among the n choices of one request */
+    uint32_t n_tokens, n_prompt;
+    uint32_t choice; /* index among the n choices of one request */
 };
 
 /* logits [vocab] is not changed.  RG_E_INTERNAL when a logit is not finite. */
