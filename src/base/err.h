@@ -17,8 +17,7 @@ enum rg_code rg_fail(struct rg_err *err, enum rg_code code, const char *format, 
 RG_PRINTF(3, 4)
 enum rg_code rg_fail_in(struct rg_err *err, enum rg_code code, const char *format, ...);
 
-/* The process exit code for a failure (design: 1 run time, 2 usage or file, 3 fit, 4 peers, 130).
- */
+/* The exit code of the process: 1 run time, 2 usage or file, 3 fit, 4 peers, 130 interrupted. */
 int rg_exit_code(enum rg_code code);
 
 #endif

@@ -9,13 +9,11 @@
 #define RG_LIMIT_CONFIG_BYTES (1u << 20)     /* config.json and its like: a few KiB in practice */
 #define RG_LIMIT_TOKENIZER_BYTES (64u << 20) /* tokenizer.json: 33 MiB is the largest known */
 #define RG_LIMIT_TEMPLATE_BYTES (256u << 10) /* chat templates: 17 KiB is the largest known */
-#define RG_LIMIT_ST_HEADER_BYTES                                                                   \
-    (100u * 1000000u)               /* safetensors' own limit                           */
-#define RG_LIMIT_ST_TENSORS 262144u /* per file; a 1T MoE unstacked has 200 k in all    */
+#define RG_LIMIT_ST_HEADER_BYTES 100000000u  /* safetensors' own limit */
+#define RG_LIMIT_ST_TENSORS 262144u          /* per file; a 1T MoE unstacked has 200 k in all */
 #define RG_LIMIT_ST_NAME_BYTES 512u
 #define RG_LIMIT_ST_RANK 8u
-#define RG_LIMIT_INDEX_BYTES                                                                       \
-    (100u * 1000000u) /* index.json: a name per tensor, like the headers  */
+#define RG_LIMIT_INDEX_BYTES 100000000u /* index.json: a name per tensor, like the headers */
 #define RG_LIMIT_SHARDS 4096u
 
 /* model shapes: far above every known model, far below an overflow */
@@ -28,10 +26,10 @@
 
 /* text */
 #define RG_LIMIT_TEMPLATE_DEPTH 64u             /* nesting of expressions, blocks and macro calls */
-#define RG_LIMIT_TEMPLATE_STEPS 1000000u        /* evaluated nodes of one rendering               */
+#define RG_LIMIT_TEMPLATE_STEPS 1000000u        /* evaluated nodes of one rendering */
 #define RG_LIMIT_TEMPLATE_OUT_BYTES (64u << 20) /* a prompt cannot be longer than a few bodies */
 
-/* requests (design 10, reliability 4) */
+/* requests */
 #define RG_LIMIT_BODY_BYTES (8u << 20)
 #define RG_LIMIT_HEADER_BYTES (16u << 10)
 #define RG_LIMIT_HEADERS 100u

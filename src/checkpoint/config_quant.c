@@ -2,7 +2,7 @@
  *
  * An entry is an object (its missing values are the mode's defaults, not the globals), true (the
  * globals) or false (not quantised).  Without "quantization", "quantization_config" names the
- * method of a checkpoint that is not MLX's; those are refused by name (model-spec 3.5, 15). */
+ * method of a checkpoint that is not MLX's; those are refused by name. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -1,7 +1,7 @@
 /* config_rope.c - the rotary embedding of config.json, and the attention scale it changes.
  *
  * Keys: rope_theta and rope_scaling; or rope_parameters (transformers 5), which holds both.  The
- * type is "type" or "rope_type" (model-spec section 4, mlx-lm rope_utils.py). */
+ * type is "type" or "rope_type" (mlx-lm models/rope_utils.py). */
 #include <math.h>
 #include <string.h>
 

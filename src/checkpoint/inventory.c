@@ -1,6 +1,6 @@
 /* inventory.c - which modules each architecture has, layer by layer.
  *
- * Keys and shapes: model-spec 5.2, 6.2, 7, 8, 17.  A tensor of the checkpoint that is not listed
+ * Keys and shapes: mlx-lm models/*.py.  A tensor of the checkpoint that is not listed
  * here is an error, except those of rg_inventory_drops(). */
 #include "checkpoint/inventory.h"
 

@@ -32,7 +32,7 @@ RG_CHECKED enum rg_code rg_inventory_list(struct rg_inventory *out, const struct
 void rg_inventory_free(struct rg_inventory *v);
 
 /* A tensor of the set that no module has but that may be there: rotary tables, the MTP layer, a
- * tied head, the vision tower (model-spec 5.3). */
+ * tied head, the vision tower. */
 bool rg_inventory_drops(const struct rg_model_config *c, const char *tensor);
 
 /* Finds the tensors of modules. */

@@ -1,8 +1,8 @@
 /* model_config.h - what config.json says about a model, checked and ranged.
  *
  * One struct serves every family: a field that a family does not use is zero.  Field names are
- * those of config.json.  Sources: model-spec sections 1, 4, 5.1, 6.1, 7, 8, 17
- * (docs/QUANTISATION and the comments of model_config.c name the keys).
+ * those of config.json.  Source: the ModelArgs of mlx-lm's models/*.py;
+ * model_config.c names keys and defaults.
  * Limits     every number is within base/limits.h before anybody sees it.
  * Failure    one line that names file, key, value and what is allowed. */
 #ifndef RG_CHECKPOINT_MODEL_CONFIG_H

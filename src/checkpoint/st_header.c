@@ -2,7 +2,7 @@
  *
  * Nothing of the header is believed before it is checked: the JSON is read token by token, every
  * number has its bound, and the ranges of all tensors must tile the data exactly, so that no byte
- * of the file is outside a tensor or in two of them (model-spec 2.2, reliability 5). */
+ * of the file is outside a tensor or in two of them (safetensors/src/tensor.rs, validate). */
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>

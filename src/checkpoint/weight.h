@@ -5,7 +5,7 @@
  *
  * affine     codes: per row a little-endian, LSB-first bit stream of cols*bits/8 bytes;
  *            scales, biases: [lead][rows][cols/group_size] of scale_dtype;
- *            W = code * scale + bias.  A scale may be negative.  (model-spec 3.1-3.3)
+ *            W = code * scale + bias.  A scale may be negative.  (mlx/ops.cpp, affine_quantize)
  * float      data: [lead][rows][cols] of dtype F32, F16 or BF16.
  * The other kinds name formats that are recognised and refused until their kernels exist. */
 #ifndef RG_CHECKPOINT_WEIGHT_H

@@ -1,7 +1,7 @@
 /* attention_mla.c - multi-head latent attention of deepseek_v3 and kimi_k2, absorbed for every row
  * count: queries are carried into the latent space, the cache holds one latent and one rotated key
  * per token.  (The expanded form would be cheaper in long prefills, but answers would depend on the
- * chunking.)  Formulas: model-spec 5.5 and 5.6. */
+ * chunking.)  Formulas: DeepSeek-V2 paper, section 2.1; mlx-lm models/deepseek_v3.py. */
 #include "model/blocks.h"
 
 /* q_a_layernorm and kv_a_layernorm have their own epsilon, whatever rms_norm_eps says. */

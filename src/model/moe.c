@@ -1,5 +1,5 @@
 /* moe.c - mixture of experts: a router chooses, the chosen experts are summed, a shared expert is
- * added where the model has one (model-spec 5.6, 6.3). */
+ * added where the model has one (mlx-lm models/deepseek_v3.py, qwen3_moe.py). */
 #include "model/blocks.h"
 
 static uint32_t at_least_one(uint32_t n)

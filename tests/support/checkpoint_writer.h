@@ -2,7 +2,7 @@
  *
  * Header-only.  Tensors are added, then cw_write() makes one safetensors file of them, or several.
  * Data that is not given is a hole in the file and reads as zeros, so that a model of 500 GB takes
- * no disk.  Shapes follow model-spec 3.1, written down here independently of src/checkpoint. */
+ * no disk.  Shapes follow mlx.core.quantize, written down here independently of src/checkpoint. */
 #ifndef TESTS_SUPPORT_CHECKPOINT_WRITER_H
 #define TESTS_SUPPORT_CHECKPOINT_WRITER_H
 

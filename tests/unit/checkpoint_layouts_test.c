@@ -1,7 +1,7 @@
 /* checkpoint_layouts_test.c - experts stacked and single, both MLA layouts, and a model of real
  * size.
  *
- * The key lists here are written from model-spec 5.2 and 6.2, not from src/checkpoint. */
+ * The key lists here are written from mlx-lm's models, not from src/checkpoint. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -342,7 +342,7 @@ static void kimi_k25_is_its_text_part(void **state)
     "\"num_attention_heads\":64,\"n_shared_experts\":1,\"n_routed_experts\":384,"                  \
     "\"num_experts_per_tok\":8,\"first_k_dense_replace\":1,\"max_position_embeddings\":131072"
 
-enum recipe { UNIFORM_4, MIXED_3_6_OLD, MIXED_3_6 }; /* model-spec 13.2 and the rows of 13.3 */
+enum recipe { UNIFORM_4, MIXED_3_6_OLD, MIXED_3_6 }; /* of mlx-lm's convert */
 
 static void kimi_add(struct cw *w, enum recipe r, int layer, const char *role, uint64_t lead,
                      uint64_t rows, uint64_t cols)

@@ -1,6 +1,6 @@
 /* checkpoint_test.c - whole checkpoints: modules, exact formats, conflicts, sums, the registry.
  *
- * The key lists here are written from model-spec 5.2, 6.2 and 8, not from src/checkpoint. */
+ * The key lists here are written from mlx-lm's models, not from src/checkpoint. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -223,7 +223,7 @@ static void kimi_k2_needs_no_editing(void **state)
 {
     static const struct {
         const char *factor;
-        double scale; /* model-spec section 4 */
+        double scale; /* 192^-0.5 * (0.1 ln(factor) + 1)^2 */
     } known[] = {{"32.0", 0.13086080}, {"64", 0.14467963}, {"40", 0.13523378}};
 
     (void)state;

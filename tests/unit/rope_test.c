@@ -1,4 +1,4 @@
-/* rope_test.c - every kind of rotary embedding against the formulas of model-spec 4 with the C
+/* rope_test.c - every kind of rotary embedding against the formulas of rope_utils.py with the C
  * library's functions, and the boundaries of Kimi-K2's YaRN table. */
 #include "support/compute_helpers.h"
 

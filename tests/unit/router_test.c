@@ -155,7 +155,7 @@ static void the_correction_chooses_but_does_not_weigh(void **state)
     close_probe(&p);
 }
 
-/* model-spec 5.6 once more, step by step in double, for 8 groups of 4. */
+/* The grouped choice once more, step by step in double, for 8 groups of 4. */
 static void naive_groups(bool *chosen, const double *choice, uint32_t top_k, uint32_t keep)
 {
     double masked[32], group[8];
