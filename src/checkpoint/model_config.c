@@ -1,7 +1,8 @@
 /* model_config.c - config.json to struct rg_model_config, one reader per family.
  *
  * Defaults are mlx-lm's (its dataclasses), because these are its checkpoints; a key that mlx-lm
- * requires is required here.  Sources: mlx-lm models/{llama,qwen2,qwen3,qwen3_moe,deepseek_v3}.py. */
+ * requires is required here.  Sources: llama, qwen2, qwen3, qwen3_moe and deepseek_v3.py in mlx-lm's
+ * models/. */
 #include "checkpoint/model_config.h"
 
 #include <inttypes.h>

@@ -1,7 +1,8 @@
 /* quant.c - the tensors of one module, and their exact format.
  *
  * in_features is known from the architecture, so bits = 32 * words / in and group = in / groups are
- * exact: shapes alone leave (3-bit, group 64) and (6-bit, group 32) apart by nothing.  config.json's entry must agree; docs/QUANTISATION.md has the rules. */
+ * exact; without it shapes cannot tell 3 bits in groups of 64 from 6 bits in groups of 32.
+ * config.json's entry must agree; docs/QUANTISATION.md has the rules. */
 #include <assert.h>
 #include <inttypes.h>
 #include <stdio.h>
