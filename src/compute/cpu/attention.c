@@ -6,7 +6,7 @@
  *            l = l * correction + sum(p), the sum in 8 lanes by j mod 8 with the tree of the dot;
  *            acc = fma(p_j, v_j, acc * correction), j ascending.  Result acc * (1 / l).
  *            So neither chunks nor blocks nor neighbours can change it.
- * Sharing    A work item is up to 16 queries that read the same keys: rows of one sequence times
+ * Sharing    A work item is up to 32 queries that read the same keys: rows of one sequence times
  *            heads of one kv head.  A piece is turned into floats once per item. */
 #include <assert.h>
 #include <math.h>
@@ -108,13 +108,15 @@ static void score_piece(const struct attention_job *job, const struct item *it, 
         dots.w_stride = dots.x_stride = dots.cols = pe_cols;
         k->dots(&dots);
     }
-    for (uint32_t i = 0; i < it->n_q; i++)
-        for (uint32_t j = it->begin[i]; j < it->end[i]; j++) {
-            const size_t at = (size_t)i * RG_PIECE + j;
-            const float score = job->q_pe ? it->p[at] + it->p_pe[at] : it->p[at];
+    for (uint32_t i = 0; i < it->n_q; i++) {
+        float *p = it->p + (size_t)i * RG_PIECE;
+        const float *p_pe = it->p_pe + (size_t)i * RG_PIECE;
 
-            it->p[at] = job->scale * score;
-        }
+        for (uint32_t j = it->begin[i]; job->q_pe && j < it->end[i]; j++)
+            p[j] += p_pe[j];
+        for (uint32_t j = it->begin[i]; j < it->end[i]; j++)
+            p[j] *= job->scale;
+    }
 }
 
 static float lane_sum(const float *p, uint32_t begin, uint32_t end)
@@ -130,8 +132,8 @@ static float lane_sum(const float *p, uint32_t begin, uint32_t end)
 static void soften(const struct attention_job *job, struct item *it, uint32_t i)
 {
     float *p = it->p + (size_t)i * RG_PIECE;
-    float *acc = it->acc + (size_t)i * out_cols(job);
-    const uint32_t begin = it->begin[i], end = it->end[i];
+    const uint32_t begin = it->begin[i], end = it->end[i], cols = out_cols(job);
+    float *acc = it->acc + (size_t)i * cols;
     float max = it->max[i], correction;
 
     if (begin == end)
@@ -142,7 +144,8 @@ static void soften(const struct attention_job *job, struct item *it, uint32_t i)
     job->s->backend->kernels->exps(p + begin, end - begin, max);
     it->sum[i] = it->sum[i] * correction + lane_sum(p, begin, end);
     it->max[i] = max;
-    for (uint32_t c = 0; c < out_cols(job); c++)
+    /* An unchanged maximum has correction 1, which changes no bit. */
+    for (uint32_t c = 0; correction < 1.0f && c < cols; c++)
         acc[c] *= correction;
 }
 

@@ -15,3 +15,4 @@ if(avx2_sources AND CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
 endif()
 # fma(), sqrt() and floor() where the compiler has no instruction for them
 target_link_libraries(rg_compute PUBLIC m)
+target_compile_options(rg_compute PRIVATE $<$<CONFIG:Release>:-O3>)

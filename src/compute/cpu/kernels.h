@@ -30,7 +30,7 @@ enum {
     RG_TILE = 8,       /* tokens of one tile of a packed layout                       */
     RG_UNIT = 8,       /* weight rows are given to threads in multiples of this       */
     RG_PIECE = 64,     /* keys that attention takes at a time                         */
-    RG_QUERIES = 16,   /* queries that attention works on together, at most           */
+    RG_QUERIES = 32,   /* queries that attention works on together, at most           */
     RG_GROUP_SIZES = 3 /* weight groups of 32, 64 and 128 columns                    */
 };
 
