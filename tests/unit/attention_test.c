@@ -2,7 +2,7 @@
  * themselves: chunks, block sizes, block order, threads, kernels, neighbours. */
 #include "support/compute_helpers.h"
 
-enum { MAX_TOKENS = 330, MAX_BLOCKS = 128 };
+enum { MAX_TOKENS = 210, MAX_BLOCKS = 128 };
 
 struct shape {
     uint32_t kv_heads, q_heads, key_cols, value_cols, window;
@@ -242,7 +242,7 @@ static void check_bits(struct rg_backend *b, const struct shape *s, const struct
 
 static void bits_do_not_depend_on_chunks_blocks_threads_or_kernels(void **state)
 {
-    static const uint32_t chunks[] = {1, 7, 64, 65, 330}, blocks[] = {16, 32, 48, 64, 80};
+    static const uint32_t chunks[] = {1, 7, 64, 65, 210}, blocks[] = {16, 32, 48, 64, 80};
 
     (void)state;
     for (int a = 0; a < 2; a++) {
