@@ -304,7 +304,9 @@ RG_JFILTER(round_filter)
                         (long long)digits);
     for (int64_t i = 0; i < digits; i++)
         scale *= 10;
-    if (!method || rg_jstr_is(method, "common")) {
+    if ((!method || rg_jstr_is(method, "common")) && in.type == RG_J_INT) {
+        *out = in;
+    } else if (!method || rg_jstr_is(method, "common")) {
         /* The decimal text is rounded from the exact value, halves to even, like Python's round().
          */
         (void)snprintf(text, sizeof text, "%.*f", (int)digits, d);

@@ -196,6 +196,8 @@ static enum rg_code map_attribute(struct rg_jrun *r, const struct rg_jlist *from
     const struct rg_jvalue path = keyword(args, "attribute");
     const struct rg_jvalue otherwise = keyword(args, "default");
 
+    if (args->n_keywords > 1u + (otherwise.type != RG_J_ABSENT))
+        return rg_jfail(&r->w, RG_E_BAD_DATA, "map takes attribute and default");
     for (uint32_t i = 0; i < from->n; i++) {
         struct rg_jvalue v;
 

@@ -232,6 +232,8 @@ static enum rg_code number(struct lexer *x)
             end = digits(x, exponent);
         }
     }
+    if (!is_float && x->source[x->at] == '0' && strspn(x->source + x->at, "0_") < end - x->at)
+        return rg_jfail(x->w, RG_E_BAD_DATA, "number that begins with 0");
     if (end < x->len && is_name_byte(x->source[end]))
         return rg_jfail(x->w, RG_E_UNSUPPORTED, "number that goes on with '%c'", x->source[end]);
     RG_TRY(push(x, is_float ? RG_JT_FLOAT : RG_JT_INTEGER, x->source + x->at, end - x->at));
@@ -295,7 +297,7 @@ static enum rg_code unescape(struct lexer *x, const char **p, const char *end, c
         (*p)++;
         return RG_OK;
     }
-    if (c == 'N' && *p + 1 < end && (*p)[1] == '{')
+    if (c == 'N')
         return rg_jfail(x->w, RG_E_UNSUPPORTED, "\\N{...} in a string");
     if (c == 'x' || c == 'u' || c == 'U') {
         const size_t n = c == 'x' ? 2 : c == 'u' ? 4 : 8;

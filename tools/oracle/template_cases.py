@@ -327,6 +327,12 @@ nil|int
 n|float
 2.567|round(2)
 2.5|round
+7|round(3)
+7|round(1, 'floor')
+007
+00
+'\N{DASH'
+rows|map(attribut='n')|list
 3.5|round
 2.1|round(0, 'ceil')
 2.9|round(method='floor')
