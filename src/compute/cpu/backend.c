@@ -3,12 +3,13 @@
 
 #include <assert.h>
 #include <string.h>
+#ifdef RG_HAVE_AVX2
+#include <cpuid.h>
+#endif
 
 #include "base/mem.h"
 
 #ifdef RG_HAVE_AVX2
-#include <cpuid.h>
-
 extern const struct rg_kernels rg_kernels_avx2;
 
 static bool cpu_has_avx2(void)
