@@ -1,6 +1,6 @@
 /* inventory.c - which modules each architecture has, layer by layer.
  *
- * Keys and shapes: mlx-lm models/*.py.  A tensor of the checkpoint that is not listed
+ * Keys and shapes: the model files of mlx-lm.  A tensor of the checkpoint that is not listed
  * here is an error, except those of rg_inventory_drops(). */
 #include "checkpoint/inventory.h"
 

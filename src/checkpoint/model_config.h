@@ -1,7 +1,7 @@
 /* model_config.h - what config.json says about a model, checked and ranged.
  *
  * One struct serves every family: a field that a family does not use is zero.  Field names are
- * those of config.json.  Source: the ModelArgs of mlx-lm's models/*.py;
+ * those of config.json.  Source: the ModelArgs of mlx-lm's model files;
  * model_config.c names keys and defaults.
  * Limits     every number is within base/limits.h before anybody sees it.
  * Failure    one line that names file, key, value and what is allowed. */
