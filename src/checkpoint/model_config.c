@@ -1,8 +1,8 @@
 /* model_config.c - config.json to struct rg_model_config, one reader per family.
  *
  * Defaults are mlx-lm's (its dataclasses), because these are its checkpoints; a key that mlx-lm
- * requires is required here.  Sources: llama, qwen2, qwen3, qwen3_moe and deepseek_v3.py in mlx-lm's
- * models/. */
+ * requires is required here.  Sources: llama, qwen2, qwen3, qwen3_moe and deepseek_v3 of its
+ * model files. */
 #include "checkpoint/model_config.h"
 
 #include <inttypes.h>
