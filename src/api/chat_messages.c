@@ -246,7 +246,8 @@ const struct rg_field rg_tool_call_fields[] = {
 
 const struct rg_field rg_message_fields[] = {
     {"role", RG_FIELD_HONOURED, RG_FIELD_STRING,
-     .doc = "required; `system` `developer` `user` `assistant` `tool` `function`"},
+     .doc = "required; `system` `developer` (`system` to a template that does not know it) "
+            "`user` `assistant` `tool` `function`"},
     {"content", RG_FIELD_HONOURED, RG_FIELD_ANY, .take = take_content,
      .doc = "a string or an array of text parts, which are joined; null only for `assistant`, "
             "`tool` and `function`"},

@@ -130,8 +130,24 @@ static bool prompt_fault(struct rg_api_error *error, const struct rg_err *err)
                        "messages", "%s", err->message);
 }
 
-static bool make_prompt(struct rg_chat_request *r, const struct rg_llm *llm,
-                        const struct rg_json *root, struct rg_api_error *error)
+/* developer is OpenAI's newer name of the role system; most templates were written before it and
+ * would drop such a message. */
+static bool rename_developer(struct rg_json *root, const struct rg_chat *chat)
+{
+    const struct rg_json *messages = rg_json_get(root, "messages");
+    size_t                n;
+
+    if (strstr(rg_chat_literals(chat, &n), "developer"))
+        return true;
+    for (const struct rg_json *m = rg_json_first(messages); m; m = rg_json_next(m))
+        if (strcmp(rg_json_string(rg_json_get(m, "role")), "developer") == 0 &&
+            !rg_json_replace(root, m, "role", rg_json_new_string("system", 6)))
+            return false;
+    return true;
+}
+
+static bool make_prompt(struct rg_chat_request *r, const struct rg_llm *llm, struct rg_json *root,
+                        struct rg_api_error *error)
 {
     struct rg_prompt prompt = {0};
     struct rg_err    err;
@@ -140,6 +156,10 @@ static bool make_prompt(struct rg_chat_request *r, const struct rg_llm *llm,
     if (!llm->chat)
         return rg_api_fail(error, RG_API_UNSUPPORTED, "messages",
                            "this model has no chat template, so it cannot chat");
+    if (!rename_developer(root, llm->chat)) {
+        (void)rg_fail(&err, RG_E_NOMEM, "out of memory: messages");
+        return prompt_fault(error, &err);
+    }
     if (rg_chat_render(llm->chat, root, &prompt, &err) != RG_OK)
         return prompt_fault(error, &err);
     code = rg_tokenizer_encode(llm->tokenizer, prompt.text, prompt.len, prompt.spans,

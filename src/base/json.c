@@ -383,6 +383,19 @@ bool rg_json_add(struct rg_json *object, const char *key, struct rg_json *value)
     return false;
 }
 
+bool rg_json_replace(struct rg_json *root, const struct rg_json *object, const char *key,
+                     struct rg_json *value)
+{
+    /* root shows that the caller owns the tree, which is what makes writing to object right. */
+    assert(root && object);
+    (void)root;
+    if (value && cJSON_ReplaceItemInObjectCaseSensitive((cJSON *)(uintptr_t)node(object), key,
+                                                        (cJSON *)(void *)value))
+        return true;
+    rg_json_free(value);
+    return false;
+}
+
 bool rg_json_push(struct rg_json *array, struct rg_json *value)
 {
     if (!array || !value) {

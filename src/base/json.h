@@ -73,6 +73,9 @@ RG_CHECKED struct rg_json *rg_json_new_int(int64_t v); /* exact beyond 2^53 too 
 RG_CHECKED struct rg_json *rg_json_new_bool(bool v);
 RG_CHECKED struct rg_json *rg_json_new_null(void);
 RG_CHECKED struct rg_json *rg_json_copy(const struct rg_json *j);
+/* Gives a key that `object`, somewhere in root's tree, has another value. */
+bool rg_json_replace(struct rg_json *root, const struct rg_json *object, const char *key,
+                     struct rg_json *value);
 bool rg_json_add(struct rg_json *object, const char *key, struct rg_json *value);
 bool rg_json_push(struct rg_json *array, struct rg_json *value);
 

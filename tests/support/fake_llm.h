@@ -9,6 +9,7 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <string.h>
 #include <time.h>
 
@@ -27,6 +28,8 @@ struct fake_script {
     int           fail_after; /* tokens; -1: never */
     enum rg_code  fail_code;
     enum rg_code  submit_code;
+    const char   *literals;   /* the template's own text; NULL: the roles system, user, assistant */
+    char          first_role[16]; /* of the last rendering's first message */
     const char   *uses;       /* the variables that the template looks at, "a b c" */
     enum rg_code  render_code;
     bool          endless;    /* repeats the answer until canceled or full */
@@ -87,6 +90,15 @@ bool rg_chat_uses(const struct rg_chat *c, const char *variable)
     return fake.uses && strstr(fake.uses, variable) != NULL;
 }
 
+const char *rg_chat_literals(const struct rg_chat *c, size_t *len)
+{
+    const char *literals = fake.literals ? fake.literals : "system user assistant";
+
+    (void)c;
+    *len = strlen(literals);
+    return literals;
+}
+
 void rg_prompt_free(struct rg_prompt *p)
 {
     rg_free(p->text);
@@ -119,6 +131,10 @@ enum rg_code rg_chat_render(const struct rg_chat *c, const struct rg_json *reque
     if (fake.render_code)
         return rg_fail(err, fake.render_code, "the template says no");
     rg_buf_init(&text, 64 << 20);
+    fake.first_role[0] = '\0';
+    if (messages && rg_json_count(messages) > 0)
+        (void)snprintf(fake.first_role, sizeof fake.first_role, "%s",
+                       rg_json_string(rg_json_get(rg_json_first(messages), "role")));
     for (const struct rg_json *m = rg_json_first(messages); code == RG_OK && m; m = rg_json_next(m))
         code = fake_add_content(&text, rg_json_get(m, "content"), err);
     out->len = text.len;

@@ -520,6 +520,19 @@ static void the_template_s_refusal_is_the_client_s_error(void **state)
     assert_int_equal(error.status, 500);
 }
 
+static void developer_is_system_to_a_template_that_does_not_know_it(void **state)
+{
+    const char *messages = "[{\"role\":\"developer\",\"content\":\"Be brief.\"}]";
+
+    (void)state;
+    assert_true(make_messages(messages));
+    assert_string_equal(fake.first_role, "system");
+    fake.literals = "system developer user";
+    assert_true(make_messages(messages));
+    assert_string_equal(fake.first_role, "developer");
+    fake.literals = NULL;
+}
+
 static void a_model_without_a_template_cannot_chat(void **state)
 {
     struct rg_chat *chat = fake_llm.chat;
@@ -609,6 +622,7 @@ int main(int argc, char **argv)
         TEST(there_may_be_1024_messages),
         TEST(the_prompt_must_leave_room_for_one_token),
         TEST(the_template_s_refusal_is_the_client_s_error),
+        TEST(developer_is_system_to_a_template_that_does_not_know_it),
         TEST(a_model_without_a_template_cannot_chat),
         TEST(every_failed_allocation_leaves_nothing_behind),
         TEST(docs_api_shows_the_table_of_fields),
