@@ -26,8 +26,8 @@
 
 /* text */
 #define RG_LIMIT_TEMPLATE_DEPTH 64u /* nesting of expressions, blocks and macro calls */
-/* Evaluated nodes of one rendering, less than a second: a template that looks back from every message
- * needs more than a million for 1024 of them. */
+/* Evaluated nodes of one rendering, less than a second: a template that looks back from every
+ * message needs more than a million for 1024 of them. */
 #define RG_LIMIT_TEMPLATE_STEPS 4000000u
 #define RG_LIMIT_TEMPLATE_OUT_BYTES (64u << 20) /* a prompt cannot be longer than a few bodies */
 
