@@ -80,7 +80,7 @@ static void fill_tokens(int32_t *tokens, uint32_t n, uint32_t vocab, uint32_t se
 
 static void run_step(const struct machine *m, struct rg_pipe_step *step)
 {
-    struct rg_pipe_step *done;
+    struct rg_pipe_step *done = NULL;
     struct rg_err err = {0};
 
     if (m->pipeline->ops->submit(m->pipeline, step, &err) != RG_OK ||
