@@ -332,10 +332,12 @@ static enum rg_http_step feed_chunks(struct rg_http_parser *p, const char *bytes
 {
     const enum rg_scan_result result = rg_http_scan_chunks(&p->scan, bytes, n, used);
 
-    if (result == RG_SCAN_BAD)
-        return bad(p, p->scan.status, p->scan.why);
+    /* What stands before the scanner's fault goes first: llhttp may have found one there, and that
+     * is the one that counts however the bytes were cut. */
     if (*used > 0 && give_body(p, bytes, *used) == RG_HTTP_BAD)
         return RG_HTTP_BAD;
+    if (result == RG_SCAN_BAD)
+        return bad(p, p->scan.status, p->scan.why);
     return result == RG_SCAN_DONE ? RG_HTTP_DONE : RG_HTTP_MORE;
 }
 

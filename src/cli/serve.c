@@ -6,6 +6,7 @@
 
 #include <signal.h>
 #include <stdatomic.h>
+#include <sys/resource.h>
 
 #include <uv.h>
 
@@ -132,12 +133,28 @@ static enum rg_code start(struct daemon *d, const struct rg_options *o, struct r
     return RG_OK;
 }
 
+/* Every connection is a file descriptor, and the usual soft limit of 1024 (macOS: 256) is less than
+ * the API may hold.  When the system refuses, accepting stops early and says so. */
+static void raise_file_limit(void)
+{
+    enum { FILES = RG_LIMIT_CONNECTIONS + 512 };
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= FILES)
+        return;
+    limit.rlim_cur = limit.rlim_max < FILES ? limit.rlim_max : FILES;
+    if (setrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur < FILES)
+        rg_log(RG_LOG_WARN, "serve", "fewer file descriptors than connections may need",
+               "limit=%llu wanted=%d", (unsigned long long)limit.rlim_cur, FILES);
+}
+
 enum rg_code rg_serve(const struct rg_options *o, const struct rg_llm_options *llm,
                       struct rg_err *err)
 {
     struct daemon d = {.options = *llm};
 
     signal(SIGPIPE, SIG_IGN);
+    raise_file_limit();
     d.options.on_progress = on_progress;
     d.options.ud = &d;
     if (uv_loop_init(&d.loop) != 0)

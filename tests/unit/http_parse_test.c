@@ -257,6 +257,28 @@ static void a_chunked_body_ends_at_its_limit(void **state)
     rg_http_parser_free(&p);
 }
 
+/* The library refuses the extension and the scanner the size after it: the first fault counts. */
+static void the_first_of_two_faults_counts_at_every_cut(void **state)
+{
+    static const char text[] = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+                               "3;a~=b;c`\r\nabc\r\nfffffff\r\n";
+    const size_t n = sizeof text - 1;
+
+    (void)state;
+    for (size_t cut = 1; cut <= n; cut++) {
+        struct rg_http_parser p;
+        uint32_t done = 0;
+        int status;
+
+        rg_http_parser_init(&p);
+        status = feed_all(&p, text, cut, &done);
+        if (status == 0)
+            status = feed_all(&p, text + cut, n - cut, &done);
+        assert_int_equal(status, 400);
+        rg_http_parser_free(&p);
+    }
+}
+
 static void a_request_is_taken_apart(void **state)
 {
     static const char text[] =
@@ -321,6 +343,7 @@ int main(void)
         cmocka_unit_test(the_headers_end_at_16384_bytes),
         cmocka_unit_test(there_are_100_headers_at_most),
         cmocka_unit_test(a_chunked_body_ends_at_its_limit),
+        cmocka_unit_test(the_first_of_two_faults_counts_at_every_cut),
         cmocka_unit_test(a_request_is_taken_apart),
         cmocka_unit_test(keeps_alive_only_http_1_1_that_does_not_say_close),
     };
