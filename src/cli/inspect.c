@@ -84,7 +84,7 @@ static void put_json(struct page *p, const struct rg_checkpoint *c, const char *
     put_string(p, c->config.model_type);
     put(p,
         ",\"context\":%" PRIu32 ",\"parameters\":%" PRIu64 ",\"total_bytes\":%" PRIu64
-        ",\"bits_per_weight\":%.4f",
+        ",\"bits_per_weight\":%.10g",
         c->config.max_position_embeddings, c->parameters, c->total_bytes, bits_per_weight(c));
     put(p, ",\"embedding_bytes\":%" PRIu64 ",\"head_bytes\":%" PRIu64 ",\"layers\":[",
         c->embedding_bytes, c->head_bytes);
