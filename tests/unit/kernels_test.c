@@ -362,7 +362,7 @@ static float product_by_definition(const struct rg_weight_desc *d, uint32_t row,
             for (uint32_t i = 0; i < 16; i++)
                 dot += (int32_t)code_at(d, row, c + i) * q[i];
             acc = fmaf(float_at(d->scales, d->dtype, at) * scale, (float)dot, acc);
-            s = fmaf(scale, (float)sum, s);
+            s += scale * (float)sum;
         }
         accb = fmaf(float_at(d->biases, d->dtype, at), s, accb);
     }

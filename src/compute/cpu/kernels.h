@@ -10,7 +10,7 @@
  *            q 0, so that whatever is computed from it is NaN.
  * Product    of a weight row (code, scale_w, bias_w per group) and such a row:
  *            - acc  = fma(scale_w * scale_x, (float)sum(code * q), acc)  per block, ascending
- *            - s    = fma(scale_x, (float)sum(q), s)                     the group's blocks, from 0
+ *            - s   += scale_x * (float)sum(q)            the group's blocks, ascending from 0
  *            - accb = fma(bias_w, s, accb)                               per group, ascending
  *            - y    = acc + accb
  * Dot        lane i mod 8 takes element i with fma, ascending, each lane from 0; result

@@ -1,6 +1,5 @@
 /* quantised.c - the int8 copy of a tensor: made once, kept with it, in the layouts kernels want. */
 #include <assert.h>
-#include <math.h>
 #include <string.h>
 
 #include "compute/cpu/backend.h"
@@ -73,7 +72,7 @@ struct rg_q8 *rg_q8_gather(struct rg_step *s, const struct rg_q8 *q, const uint3
     return g;
 }
 
-/* s of every group of every row: s = fma(scale_x, (float)sum(q), s), blocks ascending from 0. */
+/* s of every group of every row: s += scale_x * (float)sum(q), blocks ascending from 0. */
 static float *make_gsum(struct rg_step *s, const struct rg_q8 *q, uint32_t group_size)
 {
     const uint32_t per_group = group_size / RG_Q8_BLOCK;
@@ -86,7 +85,7 @@ static float *make_gsum(struct rg_step *s, const struct rg_q8 *q, uint32_t group
         float sum = 0.0f;
 
         for (size_t b = g * per_group; b < (g + 1) * per_group; b++)
-            sum = fmaf(q->scale[b], (float)q->sum[b], sum);
+            sum += q->scale[b] * (float)q->sum[b];
         gsum[g] = sum;
     }
     return gsum;
