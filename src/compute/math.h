@@ -11,12 +11,17 @@
 #ifndef RG_COMPUTE_MATH_H
 #define RG_COMPUTE_MATH_H
 
+#include <stddef.h>
+
 float rg_expf(float x);
 double rg_exp(double x);
 double rg_ln(double x);
 double rg_sin(double x);
 double rg_cos(double x);
 double rg_pow(double x, double y);
+
+/* x[i] = rg_expf(x[i]), the same bits, by the best kernels of this CPU. */
+void rg_expf_each(float *x, size_t n);
 
 /* 1 / (1 + exp(-x)) */
 float rg_sigmoidf(float x);

@@ -140,10 +140,12 @@ static void adjust(struct rg_sampler *s, const float *logits, const struct rg_sa
 
 /* ---- drawing --------------------------------------------------------------------------------- */
 
-/* The weight of a logit: its tempered probability up to the common factor; the highest has 1. */
-static float weight(float z, float highest, float temperature)
+/* The weights of n logits: tempered probabilities up to a factor; the highest logit has 1. */
+static void weigh(float *weights, const float *z, uint32_t n, float highest, float temperature)
 {
-    return rg_expf((z - highest) / temperature);
+    for (uint32_t i = 0; i < n; i++)
+        weights[i] = (z[i] - highest) / temperature;
+    rg_expf_each(weights, n);
 }
 
 /* The first of n weights at which the running sum passes u of the whole; a 0 is never drawn. */
@@ -170,11 +172,9 @@ static uint32_t pick(const float *weights, uint32_t n, double u)
 static uint32_t draw_from_all(struct rg_sampler *s, const float *z, float highest,
                               const struct rg_sampling *how, double u)
 {
-    for (uint32_t i = 0; i < s->vocab; i++) {
-        const float w = weight(z[i], highest, how->temperature);
-
-        s->weights[i] = w < how->min_p ? 0.0f : w;
-    }
+    weigh(s->weights, z, s->vocab, highest, how->temperature);
+    for (uint32_t i = 0; i < s->vocab; i++)
+        s->weights[i] = s->weights[i] < how->min_p ? 0.0f : s->weights[i];
     return pick(s->weights, s->vocab, u);
 }
 
@@ -182,7 +182,8 @@ static void rank(struct rg_sampler *s, const float *z, uint32_t k, float tempera
 {
     rg_rank_top(z, s->vocab, k, s->ids);
     for (uint32_t i = 0; i < k; i++)
-        s->weights[i] = weight(z[s->ids[i]], z[s->ids[0]], temperature);
+        s->weights[i] = (z[s->ids[i]] - z[s->ids[0]]) / temperature;
+    rg_expf_each(s->weights, k);
 }
 
 /* How many of the k first ranks reach the share, or k + 1 when they don't. */
@@ -201,10 +202,17 @@ static uint32_t ranks_for(const struct rg_sampler *s, uint32_t k, double share)
 static double weight_of_all(const struct rg_sampler *s, const float *z, float highest,
                             float temperature)
 {
+    enum { PIECE = 512 };
+    float weights[PIECE];
     double total = 0.0;
 
-    for (uint32_t i = 0; i < s->vocab; i++)
-        total += (double)weight(z[i], highest, temperature);
+    for (uint32_t at = 0; at < s->vocab; at += PIECE) {
+        const uint32_t n = s->vocab - at < PIECE ? s->vocab - at : PIECE;
+
+        weigh(weights, z + at, n, highest, temperature);
+        for (uint32_t i = 0; i < n; i++)
+            total += (double)weights[i];
+    }
     return total;
 }
 

@@ -196,10 +196,24 @@ static void bfloats_round_to_even_and_come_back(void **state)
         assert_int_equal(rg_f32_to_bf16(rg_bf16_to_f32((uint16_t)b)), b);
 }
 
+static void many_exponentials_have_the_bits_of_one(void **state)
+{
+    float x[1001], y[1001];
+
+    (void)state;
+    for (int i = 0; i < 1001; i++)
+        x[i] = y[i] = -120.0f + 0.23f * (float)i;
+    rg_expf_each(y, 1001);
+    for (int i = 0; i < 1001; i++)
+        x[i] = rg_expf(x[i]);
+    assert_memory_equal(x, y, sizeof x);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(expf_is_within_two_ulp),
+        cmocka_unit_test(many_exponentials_have_the_bits_of_one),
         cmocka_unit_test(expf_has_the_right_ends),
         cmocka_unit_test(sigmoid_matches_its_definition),
         cmocka_unit_test(exp_log_and_pow_are_right_in_double),
