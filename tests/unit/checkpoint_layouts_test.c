@@ -13,8 +13,7 @@
 
 #include "support/checkpoint_asserts.h"
 #include "base/clock.h"
-
-static int64_t baseline;
+#include "support/live_memory.h"
 
 /* ---- mixture of experts ------------------------------------------------------------------- */
 
@@ -518,21 +517,6 @@ static void every_failed_allocation_is_reported(void **state)
     }
     cw_end(&w);
 }
-
-static int remember_memory(void **state)
-{
-    (void)state;
-    baseline = rg_mem_live();
-    return 0;
-}
-
-static int expect_no_live_memory(void **state)
-{
-    (void)state;
-    return rg_mem_live() == baseline ? 0 : -1;
-}
-
-#define TEST(name) cmocka_unit_test_setup_teardown(name, remember_memory, expect_no_live_memory)
 
 int main(void)
 {

@@ -12,8 +12,7 @@
 #include <cmocka.h>
 
 #include "support/checkpoint_asserts.h"
-
-static int64_t baseline;
+#include "support/live_memory.h"
 
 /* ---- tiny models -------------------------------------------------------------------------- */
 
@@ -510,21 +509,6 @@ static void a_tilde_is_the_home_directory(void **state)
     assert_int_equal(rmdir(path), 0);
     cw_end(&w);
 }
-
-static int remember_memory(void **state)
-{
-    (void)state;
-    baseline = rg_mem_live();
-    return 0;
-}
-
-static int expect_no_live_memory(void **state)
-{
-    (void)state;
-    return rg_mem_live() == baseline ? 0 : -1;
-}
-
-#define TEST(name) cmocka_unit_test_setup_teardown(name, remember_memory, expect_no_live_memory)
 
 int main(void)
 {

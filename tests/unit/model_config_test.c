@@ -11,8 +11,7 @@
 
 #include "base/mem.h"
 #include "checkpoint/model_config.h"
-
-static int64_t baseline;
+#include "support/live_memory.h"
 
 #define LLAMA                                                                                      \
     "\"model_type\":\"llama\",\"hidden_size\":64,\"num_hidden_layers\":4,\"intermediate_size\":"   \
@@ -539,21 +538,6 @@ static void every_failed_allocation_is_reported(void **state)
         assert_int_equal(rg_mem_live(), baseline);
     }
 }
-
-static int remember_memory(void **state)
-{
-    (void)state;
-    baseline = rg_mem_live();
-    return 0;
-}
-
-static int expect_no_live_memory(void **state)
-{
-    (void)state;
-    return rg_mem_live() == baseline ? 0 : -1;
-}
-
-#define TEST(name) cmocka_unit_test_setup_teardown(name, remember_memory, expect_no_live_memory)
 
 int main(void)
 {

@@ -10,8 +10,7 @@
 
 #include "checkpoint/safetensors.h"
 #include "support/checkpoint_writer.h"
-
-static int64_t baseline;
+#include "support/live_memory.h"
 
 /* A file of a header and n zero bytes of data; stated_length 0: the real one. */
 static void write_raw(const struct cw *w, const char *header, size_t len, uint64_t stated_length,
@@ -487,21 +486,6 @@ static void every_failed_allocation_is_reported(void **state)
     }
     cw_end(&w);
 }
-
-static int remember_memory(void **state)
-{
-    (void)state;
-    baseline = rg_mem_live();
-    return 0;
-}
-
-static int expect_no_live_memory(void **state)
-{
-    (void)state;
-    return rg_mem_live() == baseline ? 0 : -1;
-}
-
-#define TEST(name) cmocka_unit_test_setup_teardown(name, remember_memory, expect_no_live_memory)
 
 int main(void)
 {
