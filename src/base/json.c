@@ -354,21 +354,10 @@ struct rg_json *rg_json_new_int(int64_t v)
     return new_number_text(text);
 }
 
-struct rg_json *rg_json_new_bool(bool v)
-{
-    use_our_heap();
-    return wrap_new(cJSON_CreateBool(v));
-}
-
 struct rg_json *rg_json_new_null(void)
 {
     use_our_heap();
     return wrap_new(cJSON_CreateNull());
-}
-
-struct rg_json *rg_json_copy(const struct rg_json *j)
-{
-    return wrap_new(cJSON_Duplicate(node(j), true));
 }
 
 bool rg_json_add(struct rg_json *object, const char *key, struct rg_json *value)

@@ -70,9 +70,7 @@ RG_CHECKED struct rg_json *rg_json_new_array(void);
 RG_CHECKED struct rg_json *rg_json_new_string(const char *s, size_t n); /* valid UTF-8, no NUL */
 RG_CHECKED struct rg_json *rg_json_new_number(double v);
 RG_CHECKED struct rg_json *rg_json_new_int(int64_t v); /* exact beyond 2^53 too */
-RG_CHECKED struct rg_json *rg_json_new_bool(bool v);
 RG_CHECKED struct rg_json *rg_json_new_null(void);
-RG_CHECKED struct rg_json *rg_json_copy(const struct rg_json *j);
 /* Gives a key that `object`, somewhere in root's tree, has another value. */
 bool rg_json_replace(struct rg_json *root, const struct rg_json *object, const char *key,
                      struct rg_json *value);

@@ -4,7 +4,7 @@
  * Threads    Any.
  * Counting   rg_mem_live() is the number of blocks now allocated; tests assert that it returns to
  *            its baseline.  rg_mem_fail_at(n) makes the n-th allocation from now fail once (torture
- *            tests; also RG_FAIL_ALLOC=n in the environment of a debug build). */
+ *            tests). */
 #ifndef RG_BASE_MEM_H
 #define RG_BASE_MEM_H
 

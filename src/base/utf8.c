@@ -116,18 +116,6 @@ bool rg_utf8_valid(const char *s, size_t n)
     return true;
 }
 
-size_t rg_utf8_length(const char *s, size_t n)
-{
-    size_t count = 0;
-
-    for (size_t i = 0; i < n; count++) {
-        uint32_t cp;
-
-        i += rg_utf8_next(s + i, n - i, &cp);
-    }
-    return count;
-}
-
 enum rg_code rg_utf8_repair(struct rg_buf *out, const char *s, size_t n, struct rg_err *err)
 {
     size_t good = 0; /* start of the well-formed run that ends at i */

@@ -20,8 +20,6 @@ size_t rg_utf8_next(const char *s, size_t n, uint32_t *cp);
 size_t rg_utf8_put(char out[4], uint32_t cp);
 
 bool rg_utf8_valid(const char *s, size_t n);
-size_t rg_utf8_length(const char *s,
-                      size_t n); /* code points; an ill-formed subpart counts as one */
 
 /* Appends s with each maximal subpart of an ill-formed sequence replaced by one U+FFFD. */
 RG_CHECKED enum rg_code rg_utf8_repair(struct rg_buf *out, const char *s, size_t n,

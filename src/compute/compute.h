@@ -53,7 +53,6 @@ void        rg_backend_close(struct rg_backend *b);                /* accepts NU
 const char *rg_backend_kernels(const struct rg_backend *b);        /* "scalar", "avx2", "neon" */
 const char *rg_backend_class(const struct rg_backend *b);          /* numerics class: "cpu-1" */
 uint32_t    rg_backend_threads(const struct rg_backend *b);
-enum rg_activations rg_backend_activations(const struct rg_backend *b);
 
 /* ---- weights -------------------------------------------------------------------------------
  * Views into the mapped file where that is possible.  RG_E_UNSUPPORTED for a kind or a width
@@ -62,7 +61,6 @@ RG_CHECKED enum rg_code rg_weight_open(struct rg_weight **out, struct rg_backend
                                        const struct rg_weight_desc *desc, struct rg_err *err);
 void     rg_weight_close(struct rg_weight *w); /* accepts NULL */
 uint32_t rg_weight_rows(const struct rg_weight *w);
-uint32_t rg_weight_cols(const struct rg_weight *w);
 
 /* ---- keys and values ------------------------------------------------------------------------
  * n_blocks blocks of block_tokens positions, numbered by the caller; every layer has its own

@@ -234,17 +234,23 @@ def test_the_example_files_load(renga):
         check(peer["device_capabilities"]["memory"] > 0, peer)
 
 
-def test_interrupt_is_exit_130(renga):
-    p = subprocess.Popen([renga.binary, "run", str(renga.model), "--prompt", "x", "--temperature", "1",
-                          "--seed", "3", "--max-tokens", "100000"],
+def interrupted(renga):
+    """The exit code of a long greedy answer that got SIGINT after its first byte."""
+    p = subprocess.Popen([renga.binary, "run", str(renga.model), "--prompt", "x", "--temperature", "0"],
                          stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     try:
         p.stdout.read(1)
         p.send_signal(signal.SIGINT)
-        _, err = p.communicate(timeout=20)
+        p.communicate(timeout=60)
     finally:
         p.kill()
-    check(p.returncode in (0, 130), p.returncode, err)
+    return p.returncode
+
+
+def test_interrupt_is_exit_130(renga):
+    # The whole answer takes a third of a second: a busy machine may be late with the signal once.
+    codes = [interrupted(renga) for _ in range(4)]
+    check(set(codes) <= {0, 130} and codes.count(130) >= 2, codes)
 
 
 def test_serve_ends_while_it_loads(renga):

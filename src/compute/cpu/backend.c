@@ -101,11 +101,6 @@ uint32_t rg_backend_threads(const struct rg_backend *b)
     return rg_pool_threads(b->pool);
 }
 
-enum rg_activations rg_backend_activations(const struct rg_backend *b)
-{
-    return b->activations;
-}
-
 enum rg_code rg_backend_need_scratch(struct rg_backend *b, size_t bytes, struct rg_err *err)
 {
     const size_t piece = (bytes + 63) & ~(size_t)63;

@@ -115,11 +115,6 @@ uint32_t rg_weight_rows(const struct rg_weight *w)
     return w->desc.rows;
 }
 
-uint32_t rg_weight_cols(const struct rg_weight *w)
-{
-    return w->desc.cols;
-}
-
 struct rg_matrix rg_weight_matrix(const struct rg_weight *w, uint32_t i)
 {
     const struct rg_weight_desc *d = &w->desc;
