@@ -7,7 +7,18 @@
  *            scales, biases: [lead][rows][cols/group_size] of scale_dtype;
  *            W = code * scale + bias.  A scale may be negative.  (mlx/ops.cpp, affine_quantize)
  * float      data: [lead][rows][cols] of dtype F32, F16 or BF16.
- * The other kinds name formats that are recognised and refused until their kernels exist. */
+ * mxfp4      codes: E2M1, low nibble first, [lead][rows][cols/2]; scales: E8M0 [lead][rows][cols/32];
+ *            W = E2M1(code) * 2^(scale - 127).  (OCP Microscaling Formats 1.0)
+ * nvfp4      codes as mxfp4; scales: E4M3 [lead][rows][cols/16]; globals: F32 [lead] or NULL;
+ *            W = E2M1(code) * E4M3(scale), times global / (448 * 6) where globals are there.
+ * mxfp8      codes: E4M3 [lead][rows][cols]; scales: E8M0 [lead][rows][cols/32];
+ *            W = E4M3(code) * 2^(scale - 127).
+ * int4       codes: low nibble first [rows][cols/2]; scales: [rows][cols/group_size] of dtype;
+ *            W = (code - 8) * scale.  (compressed-tensors, pack-quantized, symmetric)
+ * fp8        codes: E4M3 [rows][cols]; scales: [ceil(rows/128)][ceil(cols/128)] of dtype, one per
+ *            128 x 128 block; W = bf16(E4M3(code) * scale).  (DeepSeek-V3 weight_scale_inv)
+ * E4M3 is the FN kind: no infinity, 0x7F and 0xFF are NaN.  E8M0 255 is NaN.
+ */
 #ifndef RG_CHECKPOINT_WEIGHT_H
 #define RG_CHECKPOINT_WEIGHT_H
 
@@ -30,10 +41,11 @@ const char *rg_weight_kind_name(enum rg_weight_kind k); /* "affine" */
 struct rg_weight_desc {
     enum rg_weight_kind kind;
     uint32_t            lead, rows, cols;
-    uint32_t            bits, group_size; /* 0 for float */
+    uint32_t            bits, group_size; /* 0 for float; fp8: 8, 128 */
     enum rg_dtype       dtype;            /* float: of data; else of scales and biases */
     const uint8_t      *data;             /* codes or floats; borrowed from the map, unaligned */
-    const uint8_t      *scales, *biases;  /* NULL for float */
+    const uint8_t      *scales, *biases;  /* NULL for float; biases are of affine alone */
+    const uint8_t      *globals;          /* nvfp4: F32 [lead], unaligned, or NULL */
     uint64_t            bytes;            /* of all its tensors in the file */
     const char         *name;             /* module path, for messages; borrowed */
     /* Experts stored one by one (mlp.experts.N.*): lead pointers each, owned by the checkpoint;
