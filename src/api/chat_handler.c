@@ -268,6 +268,8 @@ static void on_made(uv_work_t *work, int status)
     job->working = false;
     rg_free(job->body);
     job->body = NULL;
+    if (job->conn)
+        rg_http_body_done(job->conn);
     if (job->conn && status == 0) {
         job->n_prompt = (uint32_t)job->request.prompt.len;
         if (job->made)

@@ -20,10 +20,37 @@ enum {
 static void flush(struct rg_http_conn *c);
 static void read_on(struct rg_http_conn *c);
 
+static const char too_many_bodies[] = "the server holds too many large bodies; try again later";
+
+/* Counts the body among the server's; a small one is counted as none. */
+static void hold_body(struct rg_http_conn *c)
+{
+    const size_t bytes = c->parser.request.body.len;
+    const size_t held = bytes > RG_LIMIT_SMALL_BODY_BYTES ? bytes : 0;
+
+    c->server->bodies_bytes += held - c->body_held;
+    c->body_held = held;
+}
+
+void rg_http_body_done(struct rg_http_conn *c)
+{
+    c->server->bodies_bytes -= c->body_held;
+    c->body_held = 0;
+}
+
+static bool has_room_for_body(const struct rg_http_conn *c)
+{
+    const uint64_t announced = c->parser.body_left;
+
+    return announced <= RG_LIMIT_SMALL_BODY_BYTES ||
+           c->server->bodies_bytes + announced <= RG_LIMIT_BODIES_BYTES;
+}
+
 static void on_closed(uv_handle_t *h)
 {
     struct rg_http_conn *c = h->data;
 
+    rg_http_body_done(c);
     rg_server_forget(c);
     rg_http_parser_free(&c->parser);
     rg_buf_free(&c->in);
@@ -142,6 +169,12 @@ static bool keeps_alive(const struct rg_http_conn *c)
 
 static void finish_body(struct rg_http_conn *c);
 
+static void next_request(struct rg_http_conn *c)
+{
+    rg_http_body_done(c);
+    rg_http_parser_next(&c->parser);
+}
+
 static void take_head(struct rg_http_conn *c)
 {
     c->in_body = true;
@@ -152,6 +185,10 @@ static void take_head(struct rg_http_conn *c)
     c->server->events.on_head(c->server->ud, c, &c->parser.request);
     c->in_head_event = false;
     c->parser.drop_body = c->refused;
+    if (!c->refused && !has_room_for_body(c)) {
+        rg_conn_error(c, 503, too_many_bodies);
+        return;
+    }
     if (!c->parser.request.expects_continue)
         return;
     if (c->refused)
@@ -170,7 +207,10 @@ static void consume(struct rg_http_conn *c, const char *p, size_t n)
 
         p += used;
         n -= used;
-        if (step == RG_HTTP_BAD) {
+        hold_body(c);
+        if (c->server->bodies_bytes > RG_LIMIT_BODIES_BYTES && c->body_held > 0) {
+            rg_conn_error(c, 503, too_many_bodies);
+        } else if (step == RG_HTTP_BAD) {
             rg_conn_error(c, c->parser.status, c->parser.why);
         } else if (step == RG_HTTP_HEAD) {
             take_head(c);
@@ -202,7 +242,7 @@ static void finish_body(struct rg_http_conn *c)
     rg_buf_free(&c->held);
     enter(c, c->close_after ? RG_CONN_FLUSH : RG_CONN_READ);
     if (c->state == RG_CONN_READ)
-        rg_http_parser_next(&c->parser);
+        next_request(c);
     flush(c);
 }
 
@@ -214,7 +254,7 @@ static void finish_answer(struct rg_http_conn *c)
         flush(c);
         return;
     }
-    rg_http_parser_next(&c->parser);
+    next_request(c);
     enter(c, RG_CONN_READ);
     flush(c);
     if (!c->consuming && c->in.len > 0) {
@@ -310,6 +350,8 @@ void rg_conn_error(struct rg_http_conn *c, int status, const char *why)
     struct rg_buf                body;
     enum rg_code                 code;
 
+    rg_buf_free(&c->parser.request.body);
+    rg_http_body_done(c);
     rg_buf_init(&body, 4096);
     events->make_error(c->server->ud, status, why, &body);
     reply.body = body.data;

@@ -38,6 +38,7 @@ struct rg_http_conn {
     int64_t  progress_ms;  /* when the write queue was last seen to move */
     size_t   queue_bytes;  /* its size then */
     uint64_t dropped_bytes;
+    size_t   body_held;    /* what this connection's body adds to the server's bodies_bytes */
     void    *user;
 };
 
@@ -50,6 +51,7 @@ struct rg_http_server {
     struct rg_http_conn  *conns;
     uint32_t              n_conns;
     uint32_t              n_handles;
+    size_t                bodies_bytes; /* of all large bodies; RG_LIMIT_BODIES_BYTES */
     bool                  draining;
     bool                  accept_waits; /* memory was short for one; the timer tries again */
     int64_t               cut_at_ms;

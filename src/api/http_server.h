@@ -8,7 +8,8 @@
  * Lifetime   a connection belongs to the server.  Between on_request and the answer's end a handler
  *            may keep its pointer; on_gone says that the client has left before that, and the
  *            pointer is dead after it.  It is never called from inside an answering function.
- * Limits     those of limits.h for connections, waiting times and unsent bytes.  An end of the
+ * Limits     those of limits.h for connections, waiting times, unsent bytes and the bodies of all
+ *            connections together (a body counts until rg_http_body_done()).  An end of the
  *            client's side counts as leaving: a half-closed connection can't be told from a closed
  *            one, and an unread answer must not keep the engine busy. */
 #ifndef RG_API_HTTP_SERVER_H
@@ -60,6 +61,9 @@ void            rg_http_stream_end(struct rg_http_conn *c);
 /* Ends a connection whose answer can't be finished, so that the client sees a broken one and not a
  * short one.  No on_gone comes; one that was cut already is left alone. */
 void rg_http_abort(struct rg_http_conn *c);
+
+/* The handler took the request's body and has now freed it: others may use the room. */
+void rg_http_body_done(struct rg_http_conn *c);
 
 void  rg_http_conn_set_user(struct rg_http_conn *c, void *user); /* of the current request */
 void *rg_http_conn_user(const struct rg_http_conn *c);

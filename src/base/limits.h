@@ -33,6 +33,10 @@
 
 /* requests */
 #define RG_LIMIT_BODY_BYTES (8u << 20)
+/* Of all connections together; then 503.  A body up to the small size doesn't count, so that a few
+ * large ones cannot keep everybody else out: RG_LIMIT_CONNECTIONS of them are 64 MiB. */
+#define RG_LIMIT_BODIES_BYTES (256u << 20)
+#define RG_LIMIT_SMALL_BODY_BYTES (64u << 10)
 #define RG_LIMIT_HEADER_BYTES (16u << 10)
 #define RG_LIMIT_HEADERS 100u
 #define RG_LIMIT_URL_BYTES (2u << 10)

@@ -149,6 +149,98 @@ static void refuses_a_large_body_before_it_has_come(void **state)
     close_client(&c);
 }
 
+static void send_body_head(struct client *c, size_t length)
+{
+    char head[200];
+
+    (void)snprintf(head, sizeof head,
+                   "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: "
+                   "application/json\r\nContent-Length: %zu\r\n\r\n",
+                   length);
+    send_text(c, head);
+}
+
+static void expect_no_room(struct client *c)
+{
+    receive_all(c);
+    expect_text(c, "HTTP/1.1 503");
+    expect_text(c, "Retry-After: 1\r\n");
+    expect_text(c, "Connection: close\r\n");
+    expect_text(c, "\"code\":\"queue_full\"");
+    assert_int_equal(count_text(c->data, "HTTP/1.1"), 1);
+    close_client(c);
+}
+
+/* Until the loop has taken what was sent: the last one's end is then judged at once. */
+static void wait_until_full(void)
+{
+    for (int i = 0; i < 500; i++) {
+        struct client c;
+        bool          full;
+
+        open_client(&c);
+        send_body_head(&c, RG_LIMIT_SMALL_BODY_BYTES + 1);
+        full = receive_some(&c, 20);
+        close_client(&c);
+        if (full)
+            return;
+    }
+    fail_msg("the server takes more bodies than it may");
+}
+
+static void all_bodies_together_have_a_limit(void **state)
+{
+    enum { HELD = RG_LIMIT_BODIES_BYTES / RG_LIMIT_BODY_BYTES };
+    static struct client held[HELD];
+    const size_t         length = RG_LIMIT_BODY_BYTES - 1;
+    char                *spaces = test_malloc(length);
+    struct client        c;
+
+    (void)state;
+    memset(spaces, ' ', length);
+    for (uint32_t i = 0; i < HELD; i++) {
+        open_client(&held[i]);
+        send_body_head(&held[i], length);
+        send_bytes(&held[i], spaces, length - 1);
+    }
+    wait_until_full();
+    open_client(&c);
+    send_body_head(&c, RG_LIMIT_SMALL_BODY_BYTES + 1);
+    expect_no_room(&c);
+    /* Chunks don't say how long they will be. */
+    open_client(&c);
+    send_text(&c, "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: "
+                  "application/json\r\nTransfer-Encoding: chunked\r\n\r\n20000\r\n");
+    send_bytes(&c, spaces, 0x20000);
+    expect_no_room(&c);
+    /* A small one and one that is read without being kept are no matter. */
+    open_client(&c);
+    send_chat(&c, "");
+    receive_until(&c, "\"content\":\"Hello!\"");
+    close_client(&c);
+    open_client(&c);
+    send_text(&c, "POST /nothing HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+                  "Content-Length: 100000\r\n\r\n");
+    send_bytes(&c, spaces, 100000);
+    receive_all(&c);
+    expect_text(&c, "HTTP/1.1 404");
+    close_client(&c);
+    /* A body that was read, and one whose client left, make room. */
+    send_text(&held[0], " ");
+    receive_until(&held[0], "HTTP/1.1 400");
+    for (uint32_t i = 1; i < HELD; i++)
+        close_client(&held[i]);
+    for (uint32_t i = 0; i < HELD; i++) {
+        open_client(&c);
+        send_body_head(&c, length);
+        send_bytes(&c, spaces, length);
+        receive_until(&c, "HTTP/1.1 400");
+        close_client(&c);
+    }
+    close_client(&held[0]);
+    test_free(spaces);
+}
+
 /* The same bytes, cut everywhere, give the same answer (but for ids and times). */
 static void bytes_may_come_one_by_one(void **state)
 {
@@ -356,6 +448,7 @@ int main(void)
         TEST(the_1000th_request_of_a_connection_is_its_last),
         TEST(continues_only_a_request_that_will_be_taken),
         TEST(refuses_a_large_body_before_it_has_come),
+        TEST(all_bodies_together_have_a_limit),
         TEST(bytes_may_come_one_by_one),
         TEST(a_server_without_a_model_says_that_it_loads),
         TEST(a_stuck_engine_is_not_healthy),
