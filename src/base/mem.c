@@ -3,6 +3,7 @@
  * Counters are atomics without order: they are read only when nothing else runs. */
 #include "base/mem.h"
 
+#include <limits.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdlib.h>
@@ -10,15 +11,16 @@
 
 static atomic_llong live_blocks;
 static atomic_llong n_allocations;
-static atomic_llong fail_countdown; /* 0: never */
+static atomic_llong first_failing = LLONG_MAX; /* LLONG_MAX: none */
+static atomic_llong last_failing;
 
-/* True when this allocation is the one that a test wants to see fail. */
+/* True when this allocation is one that a test wants to see fail. */
 static bool must_fail(void)
 {
-    atomic_fetch_add_explicit(&n_allocations, 1, memory_order_relaxed);
-    if (atomic_load_explicit(&fail_countdown, memory_order_relaxed) == 0)
-        return false;
-    return atomic_fetch_sub_explicit(&fail_countdown, 1, memory_order_relaxed) == 1;
+    const long long n = 1 + atomic_fetch_add_explicit(&n_allocations, 1, memory_order_relaxed);
+
+    return n >= atomic_load_explicit(&first_failing, memory_order_relaxed) &&
+           n <= atomic_load_explicit(&last_failing, memory_order_relaxed);
 }
 
 static void *counted(void *p)
@@ -102,9 +104,24 @@ int64_t rg_mem_live(void)
     return atomic_load_explicit(&live_blocks, memory_order_relaxed);
 }
 
+/* n: how many allocations from now the first failing one is; 0: none fails. */
+static void fail_range(int64_t n, bool and_all_after)
+{
+    const long long first = n > 0 ? atomic_load(&n_allocations) + n : LLONG_MAX;
+
+    atomic_store(&first_failing, LLONG_MAX);
+    atomic_store(&last_failing, and_all_after ? LLONG_MAX - 1 : first);
+    atomic_store(&first_failing, first);
+}
+
 void rg_mem_fail_at(int64_t n)
 {
-    atomic_store_explicit(&fail_countdown, n, memory_order_relaxed);
+    fail_range(n, false);
+}
+
+void rg_mem_fail_from(int64_t n)
+{
+    fail_range(n, true);
 }
 
 int64_t rg_mem_count(void)

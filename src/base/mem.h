@@ -3,8 +3,9 @@
  * Failure    Every call returns NULL when memory is short; nothing here exits.
  * Threads    Any.
  * Counting   rg_mem_live() is the number of blocks now allocated; tests assert that it returns to
- *            its baseline.  rg_mem_fail_at(n) makes the n-th allocation from now fail once (torture
- *            tests). */
+ *            its baseline.
+ * Torture    rg_mem_fail_at() and rg_mem_fail_from() are for test programs: no flag and no variable
+ *            of the environment reaches them. */
 #ifndef RG_BASE_MEM_H
 #define RG_BASE_MEM_H
 
@@ -23,8 +24,11 @@ RG_CHECKED char *rg_strndup(const char *s, size_t n); /* adds the NUL */
 void rg_free(void *p);                                /* accepts NULL */
 
 int64_t rg_mem_live(void);
-void rg_mem_fail_at(int64_t n); /* 1 = the next one; 0 = never */
-int64_t rg_mem_count(void);     /* allocations since start */
+int64_t rg_mem_count(void); /* allocations since start */
+
+/* Counted over all threads, from now: 1 is the next one, 0 is none. */
+void rg_mem_fail_at(int64_t n);   /* the n-th one fails, once */
+void rg_mem_fail_from(int64_t n); /* the n-th one and all after it, until another call */
 
 /* Grows an array geometrically so that it holds at least `need` items of `size` bytes.
  * *items and *capacity change only on success. */

@@ -15,6 +15,7 @@
 #include "base/limits.h"
 #include "base/log.h"
 #include "cli/load_progress.h"
+#include "cli/uv_heap.h"
 
 struct daemon {
     uv_loop_t loop;
@@ -109,21 +110,41 @@ static void on_signal(uv_signal_t *handle, int number)
 
 /* ---- the daemon ------------------------------------------------------------------------------ */
 
+static enum rg_code catch_signals(struct daemon *d, struct rg_err *err)
+{
+    int status = uv_signal_init(&d->loop, &d->on_term);
+
+    if (status)
+        return rg_fail(err, RG_E_IO, "signals: %s", uv_strerror(status));
+    /* The first one made what the second one needs. */
+    (void)uv_signal_init(&d->loop, &d->on_int);
+    d->on_term.data = d->on_int.data = d;
+    status = uv_signal_start(&d->on_term, on_signal, SIGTERM);
+    if (!status)
+        status = uv_signal_start(&d->on_int, on_signal, SIGINT);
+    if (!status)
+        return RG_OK;
+    uv_close((uv_handle_t *)&d->on_term, NULL);
+    uv_close((uv_handle_t *)&d->on_int, NULL);
+    return rg_fail(err, RG_E_IO, "signals: %s", uv_strerror(status));
+}
+
 static enum rg_code start(struct daemon *d, const struct rg_options *o, struct rg_err *err)
 {
     const struct rg_api_options api = {.host = o->api_host,
                                        .port = (uint16_t)o->api_port,
                                        .api_key_file = o->api_key_file,
                                        .insecure = o->insecure_api};
-    const enum rg_code code = rg_api_open(&d->api, &d->loop, &api, err);
+    enum rg_code code = rg_api_open(&d->api, &d->loop, &api, err);
 
     if (code)
         return code;
-    uv_signal_init(&d->loop, &d->on_term);
-    uv_signal_init(&d->loop, &d->on_int);
-    d->on_term.data = d->on_int.data = d->load.data = d;
-    uv_signal_start(&d->on_term, on_signal, SIGTERM);
-    uv_signal_start(&d->on_int, on_signal, SIGINT);
+    code = catch_signals(d, err);
+    if (code) {
+        rg_api_drain(d->api, 0, NULL, NULL);
+        return code;
+    }
+    d->load.data = d;
     d->loading = true;
     d->load_begin_ms = rg_clock_ms();
     rg_load_progress_begin(&d->progress);
@@ -140,6 +161,8 @@ static void raise_file_limit(void)
     enum { FILES = RG_LIMIT_CONNECTIONS + 512 };
     struct rlimit limit;
 
+    _Static_assert(FILES + 2 <= RG_UV_FILES, "libuv's table is static");
+
     if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= FILES)
         return;
     limit.rlim_cur = limit.rlim_max < FILES ? limit.rlim_max : FILES;
@@ -154,6 +177,7 @@ enum rg_code rg_serve(const struct rg_options *o, const struct rg_llm_options *l
     struct daemon d = {.options = *llm};
 
     signal(SIGPIPE, SIG_IGN);
+    rg_uv_use_our_heap();
     raise_file_limit();
     d.options.on_progress = on_progress;
     d.options.ud = &d;
