@@ -139,6 +139,84 @@ static inline struct test_weight float_weight(uint32_t lead, uint32_t rows, uint
     return t;
 }
 
+/* ---- the kinds without a bias ---------------------------------------------------------------- */
+
+static const struct kind_shape {
+    enum rg_weight_kind kind;
+    uint32_t bits, group;
+    const char *name;
+} KINDS[] = {{RG_WEIGHT_MXFP4, 4, 32, "test.mxfp4"},   {RG_WEIGHT_NVFP4, 4, 16, "test.nvfp4"},
+             {RG_WEIGHT_MXFP8, 8, 32, "test.mxfp8"},   {RG_WEIGHT_INT4, 4, 32, "test.int4"},
+             {RG_WEIGHT_FP8, 8, 128, "test.fp8"},      {RG_WEIGHT_INT4, 4, 96, "test.int4.96"},
+             {RG_WEIGHT_INT4, 4, 128, "test.int4.128"}};
+enum { N_KINDS = sizeof(KINDS) / sizeof(KINDS[0]) };
+
+static inline bool byte_scales(enum rg_weight_kind kind)
+{
+    return kind == RG_WEIGHT_MXFP4 || kind == RG_WEIGHT_NVFP4 || kind == RG_WEIGHT_MXFP8;
+}
+
+/* Scales of one matrix. */
+static inline size_t scale_count(const struct rg_weight_desc *d)
+{
+    if (d->kind == RG_WEIGHT_FP8)
+        return (size_t)((d->rows + 127) / 128) * ((d->cols + 127) / 128);
+    return (size_t)d->rows * (d->cols / d->group_size);
+}
+
+/* A byte of E4M3 that is no NaN. */
+static inline uint8_t random_e4m3(void)
+{
+    const uint8_t code = (uint8_t)random_u32();
+
+    return (code & 0x7F) == 0x7F ? (uint8_t)(code ^ 1) : code;
+}
+
+static inline void fill_scales(struct test_weight *t, uint8_t *scales, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (t->desc.kind == RG_WEIGHT_NVFP4)
+            scales[i] = random_e4m3();
+        else if (byte_scales(t->desc.kind))
+            scales[i] = (uint8_t)(120 + random_below(10));
+        else
+            put_float(scales, t->desc.dtype, i, random_float() * 0.02f);
+    }
+}
+
+/* A weight of one of KINDS; dtype counts for int4 and fp8.  Every other nvfp4 has globals. */
+static inline struct test_weight coded_weight(const struct kind_shape *k, uint32_t lead,
+                                              uint32_t rows, uint32_t cols, enum rg_dtype dtype)
+{
+    const size_t codes = (size_t)lead * rows * cols * k->bits / 8;
+    struct test_weight t = {.desc = {.kind = k->kind,
+                                     .lead = lead,
+                                     .rows = rows,
+                                     .cols = cols,
+                                     .bits = k->bits,
+                                     .group_size = k->group,
+                                     .dtype = byte_scales(k->kind) ? RG_DTYPE_U8 : dtype,
+                                     .name = k->name}};
+    const size_t scales = lead * scale_count(&t.desc);
+    const size_t scale_bytes = scales * (byte_scales(k->kind) ? 1 : dtype_bytes(dtype));
+    uint8_t *data = odd_block(&t, 0, codes), *s = odd_block(&t, 1, scale_bytes), *globals;
+
+    for (size_t i = 0; i < codes; i++)
+        data[i] = k->bits == 8 ? random_e4m3() : (uint8_t)random_u32();
+    fill_scales(&t, s, scales);
+    t.desc.data = data;
+    t.desc.scales = s;
+    t.desc.bytes = codes + scale_bytes;
+    if (k->kind == RG_WEIGHT_NVFP4 && random_below(2)) {
+        globals = odd_block(&t, 2, (size_t)lead * 4);
+        for (uint32_t i = 0; i < lead; i++)
+            put_float(globals, RG_DTYPE_F32, i, 100.0f + 50.0f * random_float());
+        t.desc.globals = globals;
+        t.desc.bytes += (size_t)lead * 4;
+    }
+    return t;
+}
+
 static inline void free_weight(struct test_weight *t)
 {
     for (int i = 0; i < 3; i++)
@@ -171,15 +249,89 @@ static inline float float_at(const uint8_t *p, enum rg_dtype dtype, size_t i)
     return dtype == RG_DTYPE_BF16 ? rg_bf16_to_f32(half) : rg_f16_to_f32(half);
 }
 
-/* W[row][col] in double; row counts over lead too. */
+static inline double e2m1_value(uint32_t code)
+{
+    const int exponent = (int)(code >> 1 & 3), mantissa = (int)(code & 1);
+    const double magnitude = exponent ? ldexp(1.0 + 0.5 * mantissa, exponent - 1) : 0.5 * mantissa;
+
+    return code & 8 ? -magnitude : magnitude;
+}
+
+static inline double e4m3_value(uint32_t code)
+{
+    const int exponent = (int)(code >> 3 & 15), mantissa = (int)(code & 7);
+    const double magnitude =
+        exponent ? ldexp(1.0 + mantissa / 8.0, exponent - 7) : ldexp(mantissa / 8.0, -6);
+
+    if ((code & 0x7F) == 0x7F)
+        return (double)NAN;
+    return code & 0x80 ? -magnitude : magnitude;
+}
+
+static inline double e8m0_value(uint32_t code)
+{
+    return code == 255 ? (double)NAN : ldexp(1.0, (int)code - 127);
+}
+
+/* The scale of W[row][col] as stored; row counts over lead too. */
+static inline double scale_of(const struct rg_weight_desc *d, size_t row, uint32_t col)
+{
+    const size_t g = row * (d->cols / d->group_size) + col / d->group_size;
+    const size_t lines = (d->rows + 127) / 128, wide = (d->cols + 127) / 128;
+
+    switch (d->kind) {
+    case RG_WEIGHT_NVFP4:
+        return e4m3_value(d->scales[g]);
+    case RG_WEIGHT_MXFP4:
+    case RG_WEIGHT_MXFP8:
+        return e8m0_value(d->scales[g]);
+    case RG_WEIGHT_FP8:
+        return (double)float_at(d->scales, d->dtype,
+                                (row / d->rows * lines + row % d->rows / 128) * wide + col / 128);
+    default:
+        return (double)float_at(d->scales, d->dtype, g);
+    }
+}
+
+/* What multiplies the whole of a matrix; row counts over lead too. */
+static inline double global_of(const struct rg_weight_desc *d, size_t row)
+{
+    return d->globals ? (double)float_at(d->globals, RG_DTYPE_F32, row / d->rows) / (448.0 * 6.0)
+                      : 1.0;
+}
+
+/* W[row][col] in double; row counts over lead too.  By the formulas of weight.h. */
 static inline double weight_at(const struct rg_weight_desc *d, size_t row, uint32_t col)
 {
-    const size_t g = d->group_size ? row * (d->cols / d->group_size) + col / d->group_size : 0;
+    uint32_t code;
 
     if (d->kind == RG_WEIGHT_FLOAT)
         return (double)float_at(d->data, d->dtype, row * d->cols + col);
-    return (double)code_at(d, row, col) * (double)float_at(d->scales, d->dtype, g) +
-           (double)float_at(d->biases, d->dtype, g);
+    code = code_at(d, row, col);
+    switch (d->kind) {
+    case RG_WEIGHT_MXFP4:
+    case RG_WEIGHT_NVFP4:
+        return e2m1_value(code) * scale_of(d, row, col) * global_of(d, row);
+    case RG_WEIGHT_MXFP8:
+        return e4m3_value(code) * scale_of(d, row, col);
+    case RG_WEIGHT_FP8: /* exact in double: rounded to f32 once, then to bf16 */
+        return (double)rg_bf16_to_f32(
+            rg_f32_to_bf16((float)(e4m3_value(code) * scale_of(d, row, col))));
+    case RG_WEIGHT_INT4:
+        return ((double)code - 8.0) * scale_of(d, row, col);
+    default:
+        return (double)code * scale_of(d, row, col) +
+               (double)float_at(d->biases, d->dtype,
+                                row * (d->cols / d->group_size) + col / d->group_size);
+    }
+}
+
+/* The same bits, or a NaN in both. */
+static inline void assert_same_floats(const float *a, const float *b, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (!isnan(a[i]) || !isnan(b[i]))
+            assert_memory_equal(a + i, b + i, sizeof(*a));
 }
 
 static inline struct rg_backend *open_backend(enum rg_cpu_kernels kernels, uint32_t threads,

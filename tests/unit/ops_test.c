@@ -400,6 +400,7 @@ static void odd_formats_are_refused_by_name(void **state)
     assert_int_equal(rg_weight_open(&w, b, &t.desc, &err), RG_E_UNSUPPORTED);
     t.desc.kind = RG_WEIGHT_MXFP4;
     assert_int_equal(rg_weight_open(&w, b, &t.desc, &err), RG_E_UNSUPPORTED);
+    assert_non_null(strstr(err.message, "mxfp4"));
     free_weight(&t);
     rg_backend_close(b);
 }

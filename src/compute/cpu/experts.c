@@ -74,7 +74,8 @@ static bool gather(struct rg_step *s, struct slot_rows *rows, const struct rg_te
 
 static bool same_input(const struct rg_product *a, const struct rg_matrix *m)
 {
-    return a->m.bits == m->bits && a->m.group_size == m->group_size && a->m.cols == m->cols;
+    return a->m.kind == m->kind && a->m.bits == m->bits && a->m.group_size == m->group_size &&
+           a->m.cols == m->cols;
 }
 
 /* Fills one product per expert that was chosen; returns how many, or UINT32_MAX without memory. */

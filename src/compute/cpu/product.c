@@ -25,7 +25,7 @@ static uint64_t units(const struct rg_product *p)
 
 bool rg_product_is_quantised(const struct rg_backend *b, const struct rg_matrix *m)
 {
-    return m->bits != 0 && b->activations == RG_ACTIVATIONS_INT8;
+    return rg_kind_is_integer(m->kind) && b->activations == RG_ACTIVATIONS_INT8;
 }
 
 static void run_floats(const struct rg_kernels *k, const struct rg_product *p, uint32_t row_begin,
@@ -54,14 +54,14 @@ static void run_product(const struct rg_kernels *k, const struct rg_product *p, 
     if (p->f32) {
         run_floats(k, p, row_begin, row_end, scratch);
     } else {
-        const struct rg_affine_job job = {.m = &p->m,
-                                          .x = &p->qx,
-                                          .y = p->y,
-                                          .y_stride = p->y_stride,
-                                          .row_begin = row_begin,
-                                          .row_end = row_end,
-                                          .scratch = scratch};
-        k->affine(&job);
+        const struct rg_int8_job job = {.m = &p->m,
+                                        .x = &p->qx,
+                                        .y = p->y,
+                                        .y_stride = p->y_stride,
+                                        .row_begin = row_begin,
+                                        .row_end = row_end,
+                                        .scratch = scratch};
+        k->int8(&job);
     }
     if (p->bias)
         for (uint32_t t = 0; t < p->n; t++)

@@ -218,11 +218,9 @@ static float *tile_gsum(struct rg_step *s, const struct rg_q8 *q, const struct r
     return dst;
 }
 
-static void view_rows(struct rg_qx *out, const struct rg_q8 *q, const struct rg_q8_view *view,
-                      uint32_t group_size)
+static void view_rows(struct rg_qx *out, const struct rg_q8 *q, const struct rg_q8_view *view)
 {
     const uint32_t blocks = q->cols / RG_Q8_BLOCK;
-    const uint32_t groups = q->cols / group_size;
     const size_t row = view->row_begin;
     const uint8_t *base =
         out->layout == RG_LAYOUT_PLAIN ? (const uint8_t *)q->q : q->packed[out->layout].q;
@@ -230,14 +228,12 @@ static void view_rows(struct rg_qx *out, const struct rg_q8 *q, const struct rg_
     out->q = base + row * q->cols + view->col_begin;
     out->scale = q->scale + row * blocks + view->col_begin / RG_Q8_BLOCK;
     out->sum = q->sum + row * blocks + view->col_begin / RG_Q8_BLOCK;
-    out->gsum = q->gsum[rg_group_index(group_size)] + row * groups + view->col_begin / group_size;
     out->q_stride = q->cols;
     out->scale_stride = blocks;
-    out->gsum_stride = groups;
 }
 
 static void view_tiles(struct rg_qx *out, const struct rg_q8 *q, const struct rg_packed *p,
-                       const struct rg_q8_view *view, uint32_t group_size)
+                       const struct rg_q8_view *view)
 {
     const size_t tile_cols = (size_t)q->cols * RG_TILE;
     const size_t col = (size_t)view->col_begin * RG_TILE;
@@ -247,8 +243,31 @@ static void view_tiles(struct rg_qx *out, const struct rg_q8 *q, const struct rg
     out->scale_stride = tile_cols / RG_Q8_BLOCK;
     out->scale = p->scale + col / RG_Q8_BLOCK;
     out->sum = NULL;
-    out->gsum_stride = tile_cols / group_size;
-    out->gsum = p->gsum[rg_group_index(group_size)] + col / group_size;
+}
+
+/* Sets the group sums of out for an affine weight; of a tiled layout p keeps its own. */
+static bool set_gsum(struct rg_step *s, struct rg_qx *out, struct rg_q8 *q, struct rg_packed *p,
+                     const struct rg_q8_view *view, uint32_t group_size)
+{
+    const uint32_t i = rg_group_index(group_size);
+    const uint32_t groups = q->cols / group_size, first = view->col_begin / group_size;
+
+    if (!q->gsum[i])
+        q->gsum[i] = make_gsum(s, q, group_size);
+    if (!q->gsum[i])
+        return false;
+    if (out->layout == RG_LAYOUT_PLAIN || out->layout == RG_LAYOUT_SPLIT) {
+        out->gsum = q->gsum[i] + (size_t)view->row_begin * groups + first;
+        out->gsum_stride = groups;
+        return true;
+    }
+    if (!p->gsum[i])
+        p->gsum[i] = tile_gsum(s, q, view, group_size);
+    if (!p->gsum[i])
+        return false;
+    out->gsum = p->gsum[i] + (size_t)first * RG_TILE;
+    out->gsum_stride = (size_t)groups * RG_TILE;
+    return true;
 }
 
 bool rg_q8_for(struct rg_step *s, struct rg_qx *out, struct rg_q8 *q, const struct rg_matrix *m,
@@ -257,30 +276,20 @@ bool rg_q8_for(struct rg_step *s, struct rg_qx *out, struct rg_q8 *q, const stru
     const enum rg_layout layout = s->backend->kernels->layout(m, view->n_rows);
     const bool tiled = layout == RG_LAYOUT_TILE8 || layout == RG_LAYOUT_TILE16;
     const bool all = view->n_rows == q->n;
-    const uint32_t group = rg_group_index(m->group_size);
     struct rg_packed part = {0};
     struct rg_packed *p = tiled && !all ? &part : &q->packed[layout];
     struct pack_job job = {.q = q, .layout = layout, .n_rows = q->n};
 
     *out = (struct rg_qx){.layout = layout, .n = view->n_rows};
-    if (!q->gsum[group])
-        q->gsum[group] = make_gsum(s, q, m->group_size);
-    if (!q->gsum[group])
-        return false;
     if (tiled) {
         job.row_begin = view->row_begin;
         job.n_rows = view->n_rows;
     }
     if (layout != RG_LAYOUT_PLAIN && !p->q && !pack(s, p, &job))
         return false;
-    if (!tiled) {
-        view_rows(out, q, view, m->group_size);
-        return true;
-    }
-    if (!p->gsum[group])
-        p->gsum[group] = tile_gsum(s, q, view, m->group_size);
-    if (!p->gsum[group])
-        return false;
-    view_tiles(out, q, p, view, m->group_size);
-    return true;
+    if (tiled)
+        view_tiles(out, q, p, view);
+    else
+        view_rows(out, q, view);
+    return m->kind != RG_WEIGHT_AFFINE || set_gsum(s, out, q, p, view, m->group_size);
 }

@@ -39,10 +39,15 @@ RG_INLINE void dequantise_row(const struct rg_matrix *m, uint32_t row, float *ds
 
 void rg_dequantise_avx2(const struct rg_matrix *m, uint32_t row, float *dst)
 {
-    switch (m->bits) {
-    case 0:
+    if (m->kind == RG_WEIGHT_FLOAT) {
         dequantise_floats(m, row, dst);
-        break;
+        return;
+    }
+    if (m->kind != RG_WEIGHT_AFFINE) {
+        rg_dequantise_scalar(m, row, dst);
+        return;
+    }
+    switch (m->bits) {
     case 2:
         dequantise_row(m, row, dst, 2);
         break;

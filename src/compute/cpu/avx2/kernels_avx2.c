@@ -61,17 +61,21 @@ static void quantise(const float *x, uint32_t cols, int8_t *q, float *scale, int
 
 static enum rg_layout layout(const struct rg_matrix *m, uint32_t n)
 {
+    if (m->kind != RG_WEIGHT_AFFINE)
+        return RG_LAYOUT_PLAIN;
     if (n >= RG_TILE)
         return m->bits == 8 ? RG_LAYOUT_TILE16 : RG_LAYOUT_TILE8;
     return m->bits == 4 ? RG_LAYOUT_SPLIT : RG_LAYOUT_PLAIN;
 }
 
-void rg_affine_avx2(const struct rg_affine_job *job)
+void rg_int8_avx2(const struct rg_int8_job *job)
 {
-    if (job->x->layout == RG_LAYOUT_TILE8 || job->x->layout == RG_LAYOUT_TILE16)
-        rg_affine_tiles_avx2(job);
+    if (job->m->kind != RG_WEIGHT_AFFINE)
+        rg_int8_scalar(job);
+    else if (job->x->layout == RG_LAYOUT_TILE8 || job->x->layout == RG_LAYOUT_TILE16)
+        rg_int8_tiles_avx2(job);
     else
-        rg_affine_rows_avx2(job);
+        rg_int8_rows_avx2(job);
 }
 
 static void f16_load(float *dst, const uint16_t *src, size_t n)
@@ -147,7 +151,7 @@ const struct rg_kernels rg_kernels_avx2 = {
     .name = "avx2",
     .quantise = quantise,
     .layout = layout,
-    .affine = rg_affine_avx2,
+    .int8 = rg_int8_avx2,
     .dequantise = rg_dequantise_avx2,
     .dots = rg_dots_avx2,
     .mix = rg_mix_avx2,

@@ -7,15 +7,14 @@
 
 #include <immintrin.h>
 
-#include "compute/cpu/floats.h"
-#include "compute/cpu/kernels.h"
+#include "compute/cpu/formats.h"
 #include "compute/math.h"
 
 #define RG_INLINE static inline __attribute__((always_inline))
 
-void rg_affine_avx2(const struct rg_affine_job *job);
-void rg_affine_rows_avx2(const struct rg_affine_job *job);  /* layouts PLAIN and SPLIT   */
-void rg_affine_tiles_avx2(const struct rg_affine_job *job); /* layouts TILE8 and TILE16  */
+void rg_int8_avx2(const struct rg_int8_job *job);
+void rg_int8_rows_avx2(const struct rg_int8_job *job);  /* layouts PLAIN and SPLIT   */
+void rg_int8_tiles_avx2(const struct rg_int8_job *job); /* layouts TILE8 and TILE16  */
 void rg_dequantise_avx2(const struct rg_matrix *m, uint32_t row, float *dst);
 void rg_dots_avx2(const struct rg_dots_job *job);
 void rg_mix_avx2(const struct rg_mix_job *job);

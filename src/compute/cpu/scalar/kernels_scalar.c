@@ -4,8 +4,7 @@
 #include <assert.h>
 #include <math.h>
 
-#include "compute/cpu/floats.h"
-#include "compute/cpu/kernels.h"
+#include "compute/cpu/formats.h"
 #include "compute/math.h"
 
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "checkpoints are little-endian");
@@ -49,8 +48,8 @@ static enum rg_layout layout(const struct rg_matrix *m, uint32_t n)
     return RG_LAYOUT_PLAIN;
 }
 
-/* The codes of a row, one byte each: 8 codes are `bits` whole bytes of the stream. */
-static void unpack_row(const struct rg_matrix *m, uint32_t row, uint8_t *codes)
+/* The integers of a row: 8 codes are `bits` whole bytes of the stream. */
+static void unpack_row(const struct rg_matrix *m, uint32_t row, int16_t *w)
 {
     const uint8_t *p = m->data + (size_t)row * rg_matrix_row_bytes(m);
     const uint32_t bits = m->bits;
@@ -61,66 +60,67 @@ static void unpack_row(const struct rg_matrix *m, uint32_t row, uint8_t *codes)
 
         memcpy(&stream, p, bits);
         for (uint32_t i = 0; i < 8; i++)
-            codes[c + i] = (uint8_t)((stream >> (i * bits)) & mask);
+            w[c + i] = rg_integer(m->kind, (uint8_t)((stream >> (i * bits)) & mask));
     }
 }
 
-static int32_t dot_block_plain(const uint8_t *codes, const int8_t *q)
+static int32_t dot_block_plain(const int16_t *w, const int8_t *q)
 {
     int32_t total = 0;
 
     for (int i = 0; i < RG_Q8_BLOCK; i++)
-        total += codes[i] * q[i];
+        total += w[i] * q[i];
     return total;
 }
 
 /* The block that begins at column c, of activations whose even and odd columns stand apart. */
-static int32_t dot_block_split(const uint8_t *codes, const int8_t *q, uint32_t c)
+static int32_t dot_block_split(const int16_t *w, const int8_t *q, uint32_t c)
 {
     const int8_t *even = q + c / 32 * 32 + c % 32 / 2;
     int32_t total = 0;
 
     for (int i = 0; i < RG_Q8_BLOCK / 2; i++)
-        total +=
-            codes[c + 2u * (uint32_t)i] * even[i] + codes[c + 2u * (uint32_t)i + 1] * even[16 + i];
+        total += w[c + 2u * (uint32_t)i] * even[i] + w[c + 2u * (uint32_t)i + 1] * even[16 + i];
     return total;
 }
 
-static float product_row(const struct rg_affine_job *job, const uint8_t *codes, uint32_t row,
+static float product_row(const struct rg_int8_job *job, const int16_t *w, uint32_t row,
                          uint32_t token)
 {
     const struct rg_matrix *m = job->m;
     const struct rg_qx *x = job->x;
     const int8_t *q = (const int8_t *)(x->q + token * x->q_stride);
     const float *scale_x = x->scale + token * x->scale_stride;
-    const float *s = x->gsum + token * x->gsum_stride;
-    const uint8_t *scales = m->scales + row * rg_matrix_scale_bytes(m);
-    const uint8_t *biases = m->biases + row * rg_matrix_scale_bytes(m);
+    const uint8_t *scales = rg_matrix_scales(m, row);
     float acc = 0.0f, accb = 0.0f;
 
     for (uint32_t g = 0; g < m->cols / m->group_size; g++) {
-        const float scale_w = rg_load_float(scales, m->dtype, g);
-        const float bias_w = rg_load_float(biases, m->dtype, g);
+        const float scale_w = rg_scale_at(m, scales, g);
 
         for (uint32_t c = g * m->group_size; c < (g + 1) * m->group_size; c += RG_Q8_BLOCK) {
-            const int32_t dot = x->layout == RG_LAYOUT_SPLIT ? dot_block_split(codes, q, c)
-                                                             : dot_block_plain(codes + c, q + c);
+            const int32_t dot = x->layout == RG_LAYOUT_SPLIT ? dot_block_split(w, q, c)
+                                                             : dot_block_plain(w + c, q + c);
             acc = fmaf(scale_w * scale_x[c / RG_Q8_BLOCK], (float)dot, acc);
         }
-        accb = fmaf(bias_w, s[g], accb);
     }
+    if (m->kind != RG_WEIGHT_AFFINE)
+        return acc * m->factor;
+    for (uint32_t g = 0; g < m->cols / m->group_size; g++)
+        accb = fmaf(rg_load_float(m->biases + row * rg_matrix_scale_bytes(m), m->dtype, g),
+                    x->gsum[token * x->gsum_stride + g], accb);
     return acc + accb;
 }
 
-void rg_affine_scalar(const struct rg_affine_job *job)
+void rg_int8_scalar(const struct rg_int8_job *job)
 {
-    uint8_t *codes = job->scratch;
+    int16_t *w = job->scratch;
 
     assert(job->x->layout == RG_LAYOUT_PLAIN || job->x->layout == RG_LAYOUT_SPLIT);
+    assert(rg_kind_is_integer(job->m->kind));
     for (uint32_t r = job->row_begin; r < job->row_end; r++) {
-        unpack_row(job->m, r, codes);
+        unpack_row(job->m, r, w);
         for (uint32_t t = 0; t < job->x->n; t++)
-            job->y[t * job->y_stride + r] = product_row(job, codes, r, t);
+            job->y[t * job->y_stride + r] = product_row(job, w, r, t);
     }
 }
 
@@ -132,17 +132,12 @@ static void dequantise_floats(const struct rg_matrix *m, uint32_t row, float *ds
         dst[c] = rg_load_float(p, m->dtype, c);
 }
 
-void rg_dequantise_scalar(const struct rg_matrix *m, uint32_t row, float *dst)
+static void dequantise_affine(const struct rg_matrix *m, uint32_t row, float *dst)
 {
-    const uint8_t *p, *scales, *biases;
+    const uint8_t *p = m->data + (size_t)row * rg_matrix_row_bytes(m);
+    const uint8_t *scales = rg_matrix_scales(m, row);
+    const uint8_t *biases = m->biases + row * rg_matrix_scale_bytes(m);
 
-    if (m->bits == 0) {
-        dequantise_floats(m, row, dst);
-        return;
-    }
-    p = m->data + (size_t)row * rg_matrix_row_bytes(m);
-    scales = m->scales + row * rg_matrix_scale_bytes(m);
-    biases = m->biases + row * rg_matrix_scale_bytes(m);
     for (uint32_t c = 0; c < m->cols; c += 8, p += m->bits) {
         const float scale = rg_load_float(scales, m->dtype, c / m->group_size);
         const float bias = rg_load_float(biases, m->dtype, c / m->group_size);
@@ -151,6 +146,51 @@ void rg_dequantise_scalar(const struct rg_matrix *m, uint32_t row, float *dst)
         memcpy(&stream, p, m->bits);
         for (uint32_t i = 0; i < 8; i++, stream >>= m->bits)
             dst[c + i] = fmaf((float)(stream & ((1u << m->bits) - 1)), scale, bias);
+    }
+}
+
+static void dequantise_nibbles(const struct rg_matrix *m, uint32_t row, float *dst)
+{
+    const uint8_t *p = m->data + (size_t)row * rg_matrix_row_bytes(m);
+    const uint8_t *scales = rg_matrix_scales(m, row);
+
+    for (uint32_t c = 0; c < m->cols; c += 2) {
+        const float scale = rg_scale_at(m, scales, c / m->group_size) * m->factor;
+        const uint8_t pair = p[c / 2];
+
+        dst[c] = (float)rg_integer(m->kind, pair & 15) * scale;
+        dst[c + 1] = (float)rg_integer(m->kind, pair >> 4) * scale;
+    }
+}
+
+static void dequantise_e4m3(const struct rg_matrix *m, uint32_t row, float *dst)
+{
+    const uint8_t *p = m->data + (size_t)row * rg_matrix_row_bytes(m);
+    const uint8_t *scales = rg_matrix_scales(m, row);
+
+    for (uint32_t c = 0; c < m->cols; c++) {
+        const float w = rg_e4m3(p[c]) * rg_scale_at(m, scales, c / m->group_size);
+
+        dst[c] = m->kind == RG_WEIGHT_FP8 ? rg_bf16_to_f32(rg_f32_to_bf16(w)) : w;
+    }
+}
+
+void rg_dequantise_scalar(const struct rg_matrix *m, uint32_t row, float *dst)
+{
+    switch (m->kind) {
+    case RG_WEIGHT_FLOAT:
+        dequantise_floats(m, row, dst);
+        break;
+    case RG_WEIGHT_AFFINE:
+        dequantise_affine(m, row, dst);
+        break;
+    case RG_WEIGHT_MXFP8:
+    case RG_WEIGHT_FP8:
+        dequantise_e4m3(m, row, dst);
+        break;
+    default:
+        dequantise_nibbles(m, row, dst);
+        break;
     }
 }
 
@@ -220,7 +260,7 @@ const struct rg_kernels rg_kernels_scalar = {
     .name = "scalar",
     .quantise = quantise,
     .layout = layout,
-    .affine = rg_affine_scalar,
+    .int8 = rg_int8_scalar,
     .dequantise = rg_dequantise_scalar,
     .dots = dots,
     .mix = mix,

@@ -1,4 +1,4 @@
-/* affine_tiles_avx2.c - quantised weights times many rows (prefill).
+/* int8_tiles_avx2.c - quantised weights times many rows (prefill).
  *
  * Four weight rows times two tiles of eight tokens, lane = token.  The rows' codes are unpacked to
  * bytes once and stay in the first-level cache; four codes of a row are broadcast and meet four
@@ -50,7 +50,7 @@ static void widen_row(uint8_t *dst, const uint8_t *p, uint32_t cols)
 }
 
 /* Rows [row, row + n) of m into scratch; where n < 4 the last one stands for the missing. */
-static void unpack(struct unpacked *w, const struct rg_affine_job *job, uint32_t row, uint32_t n)
+static void unpack(struct unpacked *w, const struct rg_int8_job *job, uint32_t row, uint32_t n)
 {
     const struct rg_matrix *m = job->m;
     const uint32_t groups = m->cols / m->group_size;
@@ -143,7 +143,7 @@ RG_INLINE void dot_block_words(__m256i dot[ROWS][2], const struct unpacked *w,
     }
 }
 
-static void store(const struct rg_affine_job *job, __m256 v, uint32_t row, uint32_t token)
+static void store(const struct rg_int8_job *job, __m256 v, uint32_t row, uint32_t token)
 {
     const uint32_t n = job->x->n - token < LANES ? job->x->n - token : LANES;
     float lanes[LANES];
@@ -154,7 +154,7 @@ static void store(const struct rg_affine_job *job, __m256 v, uint32_t row, uint3
 }
 
 /* n rows from `row` on times `tiles` tiles from `tile` on. */
-RG_INLINE void block(const struct rg_affine_job *job, const struct unpacked *w, uint32_t row,
+RG_INLINE void block(const struct rg_int8_job *job, const struct unpacked *w, uint32_t row,
                      uint32_t n, uint32_t tile, uint32_t tiles, uint32_t widen)
 {
     const struct rg_qx *x = job->x;
@@ -198,7 +198,7 @@ RG_INLINE void block(const struct rg_affine_job *job, const struct unpacked *w, 
             store(job, _mm256_add_ps(acc[i][j], accb[i][j]), row + i, (tile + j) * LANES);
 }
 
-RG_INLINE void tiles(const struct rg_affine_job *job, uint32_t widen)
+RG_INLINE void tiles(const struct rg_int8_job *job, uint32_t widen)
 {
     const uint32_t n_tiles = (job->x->n + LANES - 1) / LANES;
     uint32_t n;
@@ -216,7 +216,7 @@ RG_INLINE void tiles(const struct rg_affine_job *job, uint32_t widen)
     }
 }
 
-void rg_affine_tiles_avx2(const struct rg_affine_job *job)
+void rg_int8_tiles_avx2(const struct rg_int8_job *job)
 {
     if (job->m->bits == 8)
         tiles(job, 0);

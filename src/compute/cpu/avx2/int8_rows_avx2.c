@@ -1,4 +1,4 @@
-/* affine_rows_avx2.c - quantised weights times a few rows (decode).
+/* int8_rows_avx2.c - quantised weights times a few rows (decode).
  *
  * Eight weight rows at a time, lane = row, so every lane runs the canonical order by itself.  A
  * register holds 16 codes of row i and 16 of row i + 4; three horizontal adds over the four
@@ -175,7 +175,7 @@ RG_INLINE void fetch(const uint8_t *p)
 }
 
 /* Rows 0..7 of a block times one token. */
-RG_INLINE __m256 eight_rows(const struct rg_affine_job *job, const struct row_block *w,
+RG_INLINE __m256 eight_rows(const struct rg_int8_job *job, const struct row_block *w,
                             const struct rg_unpack *u, uint32_t token, uint32_t bits)
 {
     const struct rg_matrix *m = job->m;
@@ -220,12 +220,12 @@ RG_INLINE __m256 eight_rows(const struct rg_affine_job *job, const struct row_bl
     return _mm256_add_ps(acc, accb);
 }
 
-RG_INLINE void rows(const struct rg_affine_job *job, uint32_t bits)
+RG_INLINE void rows(const struct rg_int8_job *job, uint32_t bits)
 {
     const struct rg_matrix *m = job->m;
     struct row_block w = {.stride = rg_matrix_row_bytes(m),
                           .scale_stride = rg_matrix_scale_bytes(m)};
-    struct rg_affine_job rest = *job;
+    struct rg_int8_job rest = *job;
     struct rg_unpack u;
     uint32_t r = job->row_begin;
 
@@ -238,10 +238,10 @@ RG_INLINE void rows(const struct rg_affine_job *job, uint32_t bits)
             _mm256_storeu_ps(job->y + t * job->y_stride + r, eight_rows(job, &w, &u, t, bits));
     }
     rest.row_begin = r;
-    rg_affine_scalar(&rest);
+    rg_int8_scalar(&rest);
 }
 
-void rg_affine_rows_avx2(const struct rg_affine_job *job)
+void rg_int8_rows_avx2(const struct rg_int8_job *job)
 {
     assert((job->x->layout == RG_LAYOUT_SPLIT) == (job->m->bits == 4));
     switch (job->m->bits) {
