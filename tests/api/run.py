@@ -21,6 +21,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 sys.path.insert(0, str(HERE))
 
+import body_matrix
 import chat
 import http_matrix
 import json_suite
@@ -63,7 +64,7 @@ def sdk(command):
 
 
 def on_one_server(runner, args, server):
-    for module in (chat, http_matrix):
+    for module in (chat, http_matrix, body_matrix):
         for name, fn in tests_of(module):
             runner.run(name, lambda fn=fn: fn(server))
     if args.json_suite and args.json_suite.is_dir():
