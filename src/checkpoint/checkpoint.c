@@ -88,6 +88,35 @@ static void add_up(struct rg_checkpoint *c)
     }
 }
 
+/* config.json promises a format that not one tensor has: it is of another checkpoint. */
+static enum rg_code check_promise(const struct rg_checkpoint *c, const char *config_file,
+                                  struct rg_err *err)
+{
+    const enum rg_quant_method method = c->config.quant.method;
+
+    if (method != RG_QUANT_COMPRESSED && method != RG_QUANT_FP8)
+        return RG_OK;
+    for (uint32_t i = 0; i < c->n_modules; i++) {
+        if (c->modules[i].weight.kind != RG_WEIGHT_FLOAT)
+            return RG_OK;
+    }
+    return rg_fail(err, RG_E_BAD_DATA,
+                   "%s: quantization_config has quant_method '%s', but no tensor is quantised; "
+                   "take it out, or the files that belong to it",
+                   config_file, method == RG_QUANT_FP8 ? "fp8" : "compressed-tensors");
+}
+
+/* Without a word of config.json, an lm_head that is there is meant: untied transformers models. */
+static void settle_tie(struct rg_model_config *c, const struct rg_tensor_set *tensors)
+{
+    static const char *const heads[] = {"lm_head.weight", "lm_head.weight_packed"};
+
+    for (size_t i = 0; i < sizeof heads / sizeof heads[0] && c->tie_unsaid; i++) {
+        if (rg_tensor_set_find(tensors, heads[i]))
+            c->tie_word_embeddings = false;
+    }
+}
+
 static enum rg_code find_modules(struct opened *o, const char *config_file, struct rg_err *err)
 {
     struct rg_checkpoint *c = &o->pub;
@@ -96,8 +125,10 @@ static enum rg_code find_modules(struct opened *o, const char *config_file, stru
                             .tensors = c->tensors,
                             .arena = &o->arena,
                             .config_file = config_file};
-    enum rg_code code = rg_inventory_list(&v, &c->config, c->tensors, err);
+    enum rg_code code;
 
+    settle_tie(&c->config, c->tensors);
+    code = rg_inventory_list(&v, &c->config, c->tensors, err);
     if (code)
         return code;
     c->modules = rg_calloc(v.n, sizeof c->modules[0]);
@@ -111,6 +142,8 @@ static enum rg_code find_modules(struct opened *o, const char *config_file, stru
     }
     if (!code)
         code = check_leftovers(o, r.used, err);
+    if (!code)
+        code = check_promise(c, config_file, err);
     if (!code)
         add_up(c);
     rg_free(r.used);
@@ -147,6 +180,8 @@ enum rg_code rg_checkpoint_open(struct rg_checkpoint **out, const char *dir, boo
         code = rg_tensor_set_open(&o->pub.tensors, dir, headers_only, err);
     if (!code)
         code = find_modules(o, config_file, err);
+    if (!code)
+        code = rg_tensor_set_check_total(o->pub.tensors, dir, err);
     rg_free(config_file);
     if (code) {
         rg_checkpoint_close(&o->pub);

@@ -2,7 +2,7 @@
  *
  * An entry is an object (its missing values are the mode's defaults, not the globals), true (the
  * globals) or false (not quantised).  Without "quantization", "quantization_config" names the
- * method of a checkpoint that is not MLX's; those are refused by name. */
+ * method of a checkpoint that is not MLX's (config_foreign.c). */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -92,6 +92,7 @@ static void add_entry(struct rg_cfg *c, struct rg_quant_config *q, const struct 
     struct rg_cfg in = {.object = j, .file = c->file, .where = where, .err = c->err};
 
     read_format(&in, e);
+    e->global_scale = rg_cfg_bool(&in, "global_scale", false);
     c->code = in.code;
 }
 
@@ -105,7 +106,7 @@ static void read_mlx(struct rg_cfg *c, struct rg_quant_config *q)
 {
     size_t capacity = 0;
 
-    q->present = true;
+    q->method = RG_QUANT_MLX;
     read_format(c, &q->global);
     if (rg_cfg_bool(c, "quantize_activations", false) && !c->code)
         c->code = rg_fail(c->err, RG_E_UNSUPPORTED,
@@ -124,25 +125,6 @@ static void read_mlx(struct rg_cfg *c, struct rg_quant_config *q)
         qsort(q->entries, q->n_entries, sizeof q->entries[0], compare_entries);
 }
 
-/* "quantization_config" without "quantization": MLX's own copy, or another program's format. */
-static void read_foreign(struct rg_cfg *c, struct rg_quant_config *q)
-{
-    const char *method = rg_cfg_string(c, "quant_method");
-    const char *format = rg_cfg_string(c, "format");
-
-    if (c->code)
-        return;
-    if (!method && rg_cfg_get(c, "bits") && rg_cfg_get(c, "group_size")) {
-        read_mlx(c, q);
-        return;
-    }
-    c->code = rg_fail(c->err, RG_E_UNSUPPORTED,
-                      "%s: quantization_config has quant_method '%.40s'"
-                      "%s%.60s%s, not MLX's format; convert the model with mlx_lm.convert",
-                      c->file, method ? method : "none", format ? " (format '" : "",
-                      format ? format : "", format ? "')" : "");
-}
-
 void rg_cfg_read_quant(struct rg_cfg *top, struct rg_cfg *text, struct rg_quant_config *q)
 {
     struct rg_cfg own = rg_cfg_inside(top, "quantization", "quantization.");
@@ -159,8 +141,12 @@ void rg_cfg_read_quant(struct rg_cfg *top, struct rg_cfg *text, struct rg_quant_
     if (own.object) {
         read_mlx(&own, q);
         top->code = own.code;
+    } else if (foreign.object && !rg_cfg_get(&foreign, "quant_method") &&
+               rg_cfg_get(&foreign, "bits") && rg_cfg_get(&foreign, "group_size")) {
+        read_mlx(&foreign, q); /* MLX's own copy, alone */
+        top->code = foreign.code;
     } else if (foreign.object) {
-        read_foreign(&foreign, q);
+        rg_cfg_read_foreign_quant(&foreign, q);
         top->code = foreign.code;
     }
 }
@@ -170,6 +156,9 @@ void rg_quant_config_free(struct rg_quant_config *q)
     for (uint32_t i = 0; i < q->n_entries; i++)
         rg_free(q->entries[i].path);
     rg_free(q->entries);
+    for (uint32_t i = 0; i < q->n_ignore; i++)
+        rg_free(q->ignore[i]);
+    rg_free(q->ignore);
     memset(q, 0, sizeof *q);
 }
 

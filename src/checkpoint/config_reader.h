@@ -33,6 +33,9 @@ void rg_cfg_read_rope(struct rg_cfg *c, struct rg_model_config *m, double theta_
 
 /* config_quant.c: "quantization" of the file's top object; `text` is text_config or the same. */
 void rg_cfg_read_quant(struct rg_cfg *top, struct rg_cfg *text, struct rg_quant_config *q);
+
+/* config_foreign.c: "quantization_config" of another program than MLX. */
+void rg_cfg_read_foreign_quant(struct rg_cfg *c, struct rg_quant_config *q);
 void rg_quant_config_free(struct rg_quant_config *q);
 
 #endif

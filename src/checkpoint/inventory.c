@@ -78,13 +78,19 @@ static void add_linear(struct lister *l, const char *role, uint32_t rows, uint32
     add_bare_vector(l, name, rows);
 }
 
-static bool tensor_in_layer(const struct lister *l, const char *name)
+/* A matrix of this layer is there, as one tensor or as codes. */
+static bool matrix_in_layer(const struct lister *l, const char *role)
 {
+    static const char *const suffixes[] = {"weight", "weight_packed"};
     char full[256];
 
-    (void)snprintf(full, sizeof full, "%smodel.layers.%" PRId32 ".%s", l->c->prefix, l->layer,
-                   name);
-    return rg_tensor_set_find(l->tensors, full) != NULL;
+    for (size_t i = 0; i < sizeof suffixes / sizeof suffixes[0]; i++) {
+        (void)snprintf(full, sizeof full, "%smodel.layers.%" PRId32 ".%s.%s", l->c->prefix,
+                       l->layer, role, suffixes[i]);
+        if (rg_tensor_set_find(l->tensors, full))
+            return true;
+    }
+    return false;
 }
 
 static void list_mla(struct lister *l)
@@ -104,7 +110,7 @@ static void list_mla(struct lister *l)
                c->attention_bias);
     add_vector(l, "self_attn.kv_a_layernorm", c->kv_lora_rank);
     /* mlx-lm wrote kv_b_proj until February 2026, since then its two halves per head. */
-    if (tensor_in_layer(l, "self_attn.kv_b_proj.weight")) {
+    if (matrix_in_layer(l, "self_attn.kv_b_proj")) {
         add_matrix(l, "self_attn.kv_b_proj", heads * (nope + v), c->kv_lora_rank)->shapes_win =
             true;
     } else {
@@ -156,13 +162,13 @@ static void list_experts(struct lister *l)
 
     for (size_t i = 0; i < 3; i++) {
         (void)snprintf(role, sizeof role, "mlp.switch_mlp.%s", names[i]);
-        (void)snprintf(first, sizeof first, "mlp.experts.0.%s.weight", names[i]);
+        (void)snprintf(first, sizeof first, "mlp.experts.0.%s", names[i]);
 
         struct rg_module_spec *s =
             add_matrix(l, role, i == 2 ? hidden : width, i == 2 ? width : hidden);
 
         s->lead = l->c->n_routed_experts;
-        s->one_by_one = tensor_in_layer(l, first) ? names[i] : NULL;
+        s->one_by_one = matrix_in_layer(l, first) ? names[i] : NULL;
     }
 }
 

@@ -159,6 +159,13 @@ static void read_layer_types(struct rg_cfg *c, struct rg_model_config *m)
         rg_cfg_missing(c, "sliding_window");
 }
 
+/* mlx-lm ties when nothing is said, transformers does not; the files tell (checkpoint.c). */
+static void read_tie(struct rg_cfg *c, struct rg_model_config *m)
+{
+    m->tie_word_embeddings = rg_cfg_bool(c, "tie_word_embeddings", true);
+    m->tie_unsaid = !rg_cfg_get(c, "tie_word_embeddings");
+}
+
 /* sliding_window counts only where layer_types says sliding_attention; that holds for mistral, too,
  * which mlx-lm runs as llama. */
 static void read_llama(struct rg_cfg *c, struct rg_model_config *m)
@@ -166,7 +173,7 @@ static void read_llama(struct rg_cfg *c, struct rg_model_config *m)
     read_dense(c, m, strcmp(m->model_type, "mistral") == 0 ? 131072 : 2048);
     m->attention_bias = rg_cfg_bool(c, "attention_bias", false);
     m->mlp_bias = rg_cfg_bool(c, "mlp_bias", false);
-    m->tie_word_embeddings = rg_cfg_bool(c, "tie_word_embeddings", true);
+    read_tie(c, m);
     m->rope.interleaved = rg_cfg_bool(c, "rope_traditional", false);
     read_layer_types(c, m);
     rg_cfg_read_rope(c, m, 10000);
@@ -176,7 +183,7 @@ static void read_qwen2(struct rg_cfg *c, struct rg_model_config *m)
 {
     read_dense(c, m, 32768);
     m->attention_bias_qkv = true;
-    m->tie_word_embeddings = rg_cfg_bool(c, "tie_word_embeddings", true);
+    read_tie(c, m);
     m->rope.interleaved = rg_cfg_bool(c, "rope_traditional", false);
     rg_cfg_read_rope(c, m, 1e6);
 }

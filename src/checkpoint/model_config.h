@@ -48,18 +48,32 @@ struct rg_rope_config {
 
 /* One entry of config.json's "quantization": the globals, or one module's own. */
 struct rg_quant_entry {
-    char    *path;     /* owned; as written, e.g. "model.layers.0.self_attn.q_proj" */
-    bool     disabled; /* the entry is `false` */
-    bool     globals;  /* the entry is `true`: the global values */
+    char    *path;         /* owned; as written, e.g. "model.layers.0.self_attn.q_proj" */
+    bool     disabled;     /* the entry is `false` */
+    bool     globals;      /* the entry is `true`: the global values */
+    bool     global_scale; /* nvfp4: a tensor .global_scale beside the scales */
     uint32_t bits, group_size;
     char     mode[16]; /* "affine", "mxfp4", ... */
 };
 
+enum rg_quant_method {
+    RG_QUANT_NONE,       /* config.json says nothing: the tensors decide alone */
+    RG_QUANT_MLX,        /* "quantization" */
+    RG_QUANT_COMPRESSED, /* "quantization_config", quant_method compressed-tensors */
+    RG_QUANT_FP8         /* quant_method fp8, blocks of 128 x 128 */
+};
+
 struct rg_quant_config {
-    bool                   present;
+    enum rg_quant_method   method;
+    /* MLX */
     struct rg_quant_entry  global;  /* path NULL */
     struct rg_quant_entry *entries; /* owned, sorted by path */
     uint32_t               n_entries;
+    /* the others */
+    struct rg_quant_entry groups[8]; /* config_groups: mode "int4" or "mxfp4", path NULL */
+    uint32_t              n_groups;
+    char                **ignore; /* owned; what is not quantised: n_exact paths in order, then */
+    uint32_t              n_ignore, n_exact; /* patterns with * and ? */
 };
 
 struct rg_model_config {
@@ -74,6 +88,7 @@ struct rg_model_config {
     uint32_t max_position_embeddings;
     double   rms_norm_eps;
     bool     tie_word_embeddings;
+    bool     tie_unsaid; /* the key is absent: an lm_head in the files is used, too */
     bool     attention_bias;     /* llama: q k v o; deepseek_v3: q_a kv_a o */
     bool     attention_bias_qkv; /* qwen2: q k v, not o */
     bool     mlp_bias;
@@ -114,5 +129,11 @@ bool rg_model_layer_is_sliding(const struct rg_model_config *c, uint32_t layer);
 
 /* The quantization entry for a module path, or NULL when it has none of its own. */
 const struct rg_quant_entry *rg_quant_find(const struct rg_quant_config *q, const char *path);
+
+/* quantization_config leaves this module path out. */
+bool rg_quant_ignores(const struct rg_quant_config *q, const char *path);
+
+/* One of the config_groups has this mode ("int4") and group size. */
+bool rg_quant_has_group(const struct rg_quant_config *q, const char *mode, uint32_t group_size);
 
 #endif

@@ -217,12 +217,13 @@ static void a_conflict_says_what_was_found_and_what_would_be_right(void **state)
     static const struct {
         const char *quantization, *says;
     } cases[] = {
-        {"\"group_size\":64,\"bits\":8",
+        {"\"group_size\":64,\"bits\":8,\"model.embed_tokens\":true",
          "quantization says 8-bit group 64 affine for 'model.embed_tokens' (the global values), "
          "its "
          "tensors are 4-bit group 64 affine (16 words and 2 groups for 128 inputs); right would be "
          "\"model.embed_tokens\": {\"group_size\": 64, \"bits\": 4}"},
-        {"\"group_size\":32,\"bits\":4", "says 4-bit group 32 affine for 'model.embed_tokens'"},
+        {"\"group_size\":32,\"bits\":4,\"model.embed_tokens\":true",
+         "says 4-bit group 32 affine for 'model.embed_tokens'"},
         {"\"group_size\":64,\"bits\":4,\"model.layers.1.mlp.down_proj\":{\"bits\":6}",
          "quantization says 6-bit group 64 affine for 'model.layers.1.mlp.down_proj' (its own "
          "entry), "
@@ -233,6 +234,9 @@ static void a_conflict_says_what_was_found_and_what_would_be_right(void **state)
          "group 64 affine; right would be {\"group_size\": 64, \"bits\": 4}"},
         {"\"group_size\":64,\"bits\":4,\"model.embed_tokens\":{\"mode\":\"mxfp4\"}",
          "says 4-bit group 32 mxfp4 for 'model.embed_tokens'"},
+        {"\"group_size\":64,\"bits\":4,\"lm_head\":false,"
+         "\"model.layers.1.mlp.up_proj\":{\"bits\":4,\"group_size\":32}",
+         "says 4-bit group 32 affine for 'model.layers.1.mlp.up_proj' (its own entry)"},
     };
 
     (void)state;
@@ -373,6 +377,7 @@ static void keys_of_no_use_are_dropped(void **state)
     begin_llama(&w, 4, 64);
     cw_vector(&w, "model.layers.0.self_attn.rotary_emb.inv_freq", "F32", 16);
     cw_affine(&w, "lm_head", 0, 160, 128, 4, 64); /* tied: not looked at */
+    config(&w, LLAMA_KEYS ",\"tie_word_embeddings\":true", "\"group_size\":64,\"bits\":4");
     struct rg_checkpoint *c = open_it(&w);
 
     assert_null(rg_checkpoint_module(c, RG_LAYER_HEAD, "lm_head"));
@@ -381,7 +386,26 @@ static void keys_of_no_use_are_dropped(void **state)
     cw_end(&w);
 }
 
-static void block_formats_are_recognised(void **state)
+/* transformers' default is untied, mlx-lm's is tied; the files know. */
+static void an_lm_head_that_nobody_mentions_is_used(void **state)
+{
+    struct cw w;
+
+    (void)state;
+    begin_llama(&w, 4, 64);
+    struct rg_checkpoint *c = open_it(&w);
+
+    assert_true(c->config.tie_word_embeddings);
+    rg_checkpoint_close(c);
+    cw_affine(&w, "lm_head", 0, 160, 128, 6, 64);
+    c = open_it(&w);
+    assert_false(c->config.tie_word_embeddings);
+    expect_format(weight(c, RG_LAYER_HEAD, "lm_head"), RG_WEIGHT_AFFINE, 6, 64);
+    rg_checkpoint_close(c);
+    cw_end(&w);
+}
+
+static void block_formats_are_found_exactly(void **state)
 {
     static const struct {
         const char *mode;
@@ -414,10 +438,32 @@ static void block_formats_are_recognised(void **state)
         assert_null(weight(c, 0, "mlp.up_proj")->biases);
         assert_non_null(weight(c, 0, "mlp.up_proj")->scales);
         rg_checkpoint_close(c);
-        config(&w, LLAMA_KEYS, "\"group_size\":64,\"bits\":4");
+        config(&w, LLAMA_KEYS, "\"group_size\":64,\"bits\":4,\"model.layers.0.mlp.up_proj\":true");
         expect_fails(&w, RG_E_BAD_DATA, formats[i].mode);
         cw_end(&w);
     }
+}
+
+/* As mlx-lm does it: what "quantization" does not list is what its tensors are. */
+static void a_module_without_an_entry_is_what_its_tensors_are(void **state)
+{
+    struct cw w;
+
+    (void)state;
+    begin_llama(&w, 3, 64);
+    cw_drop(&w, "model.layers.0.mlp.up_proj.weight");
+    cw_drop(&w, "model.layers.0.mlp.up_proj.scales");
+    cw_drop(&w, "model.layers.0.mlp.up_proj.biases");
+    cw_add(&w, "model.layers.0.mlp.up_proj.weight", "U32", 0, 256, 16);
+    cw_add(&w, "model.layers.0.mlp.up_proj.scales", "U8", 0, 256, 8);
+    config(&w, LLAMA_KEYS, "\"group_size\":128,\"bits\":8,\"mode\":\"affine\"");
+    struct rg_checkpoint *c = open_it(&w);
+
+    expect_format(weight(c, 0, "mlp.gate_proj"), RG_WEIGHT_AFFINE, 3, 64);
+    expect_format(weight(c, 0, "mlp.up_proj"), RG_WEIGHT_NVFP4, 4, 16);
+    expect_format(weight(c, RG_LAYER_NONE, "model.embed_tokens"), RG_WEIGHT_AFFINE, 3, 64);
+    rg_checkpoint_close(c);
+    cw_end(&w);
 }
 
 /* ---- directory and registry --------------------------------------------------------------- */
@@ -524,7 +570,9 @@ int main(void)
         TEST(leftover_tensors_are_counted_and_named),
         TEST(biases_are_there_exactly_when_the_config_says_so),
         TEST(keys_of_no_use_are_dropped),
-        TEST(block_formats_are_recognised),
+        TEST(block_formats_are_found_exactly),
+        TEST(a_module_without_an_entry_is_what_its_tensors_are),
+        TEST(an_lm_head_that_nobody_mentions_is_used),
         TEST(says_what_is_wrong_with_the_directory),
         TEST(resolves_directories_and_registry_names),
         TEST(a_tilde_is_the_home_directory),

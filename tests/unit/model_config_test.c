@@ -75,7 +75,7 @@ static void llama_has_mlx_lms_defaults(void **state)
     near(c.rms_norm_eps, 1e-5);
     assert_int_equal(c.bos_token_id, -1);
     assert_int_equal(c.n_eos_token_ids, 0);
-    assert_false(c.quant.present);
+    assert_int_equal(c.quant.method, RG_QUANT_NONE);
     assert_false(rg_model_layer_is_moe(&c, 0));
     assert_false(rg_model_layer_is_sliding(&c, 0));
     rg_model_config_free(&c);
@@ -454,13 +454,13 @@ static void quantization_entries_do_not_inherit(void **state)
 {
     struct rg_model_config c = expect_parses(
         "{" LLAMA ",\"quantization\":{\"group_size\":32,\"bits\":8,\"mode\":\"affine\",\"z\":true,"
-        "\"lm_head\":{\"bits\":6},\"a\":false,\"m\":{\"mode\":\"mxfp4\"},\"n\":{\"mode\":\"nvfp4\"}"
-        ","
+        "\"lm_head\":{\"bits\":6},\"a\":false,\"m\":{\"mode\":\"mxfp4\"},\"n\":{\"mode\":\"nvfp4\","
+        "\"global_scale\":true},"
         "\"quant_method\":\"x\",\"e\":{}}}");
     const struct rg_quant_entry *e;
 
     (void)state;
-    assert_true(c.quant.present);
+    assert_int_equal(c.quant.method, RG_QUANT_MLX);
     assert_int_equal(c.quant.global.bits, 8);
     assert_int_equal(c.quant.global.group_size, 32);
     assert_int_equal(c.quant.n_entries, 6);
@@ -472,6 +472,8 @@ static void quantization_entries_do_not_inherit(void **state)
     assert_true(rg_quant_find(&c.quant, "z")->globals);
     assert_int_equal(rg_quant_find(&c.quant, "m")->group_size, 32);
     assert_int_equal(rg_quant_find(&c.quant, "n")->group_size, 16);
+    assert_true(rg_quant_find(&c.quant, "n")->global_scale);
+    assert_false(rg_quant_find(&c.quant, "m")->global_scale);
     assert_int_equal(rg_quant_find(&c.quant, "e")->bits, 4);
     assert_null(rg_quant_find(&c.quant, "quant_method"));
     rg_model_config_free(&c);
@@ -481,9 +483,137 @@ static void quantization_entries_do_not_inherit(void **state)
     rg_model_config_free(&c);
 }
 
+#define PACKED                                                                                     \
+    "\"quantization_config\":{\"quant_method\":\"compressed-tensors\",\"format\":"                 \
+    "\"pack-quantized\""
+#define WEIGHTS(changes)                                                                           \
+    ",\"config_groups\":{\"group_0\":{\"targets\":[\"Linear\"],\"weights\":{\"num_bits\":4,"       \
+    "\"type\":\"int\",\"strategy\":\"group\",\"group_size\":32" changes "}}}"
+
+static void reads_int4_of_compressed_tensors(void **state)
+{
+    static const char text[] =
+        "{\"model_type\":\"kimi_k25\",\"text_config\":{" PACKED
+        ",\"config_groups\":{\"group_0\":{\"input_activations\":null,\"output_activations\":null,"
+        "\"targets\":[\"Linear\"],\"weights\":{\"actorder\":null,\"block_structure\":null,"
+        "\"dynamic\":false,\"group_size\":32,\"num_bits\":4,\"observer\":\"minmax\","
+        "\"observer_kwargs\":{},\"strategy\":\"group\",\"symmetric\":true,\"type\":\"int\"}}},"
+        "\"ignore\":[\"lm_head\",\"re:.*self_attn.*\",\"re:.*shared_experts.*\","
+        "\"re:.*mlp\\\\.(gate|up|gate_up|down)_proj.*\",\"re:^model\\\\.norm$\",\"re:.*[0-9]x\"],"
+        "\"kv_cache_scheme\":null,\"quantization_status\":\"compressed\"}}}";
+    static const struct {
+        const char *path;
+        bool ignored;
+    } cases[] = {{"lm_head", true},
+                 {"lm_head2", false},
+                 {"language_model.lm_head", false},
+                 {"model.layers.3.self_attn.o_proj", true},
+                 {"model.layers.3.mlp.shared_experts.up_proj", true},
+                 {"model.layers.0.mlp.gate_up_proj", true},
+                 {"model.layers.0.mlp.down_proj", true},
+                 {"model.layers.0.mlpxdown_proj", false},
+                 {"model.layers.0.mlp.side_proj", false},
+                 {"model.layers.1.mlp.experts.7.gate_proj", false},
+                 {"model.norm", true},
+                 {"model.norm2", false},
+                 {"model.5x", false}};
+    struct rg_model_config c = expect_parses(text);
+
+    (void)state;
+    assert_int_equal(c.quant.method, RG_QUANT_COMPRESSED);
+    assert_true(rg_quant_has_group(&c.quant, "int4", 32));
+    assert_false(rg_quant_has_group(&c.quant, "int4", 64));
+    assert_false(rg_quant_has_group(&c.quant, "mxfp4", 32));
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        if (rg_quant_ignores(&c.quant, cases[i].path) != cases[i].ignored)
+            fail_msg("%s", cases[i].path);
+    }
+    rg_model_config_free(&c);
+    c = expect_parses("{" LLAMA "," PACKED WEIGHTS(",\"actorder\":\"static\"") "}}");
+    assert_true(rg_quant_has_group(&c.quant, "int4", 32));
+    rg_model_config_free(&c);
+    c = expect_parses("{" LLAMA ",\"quantization_config\":{\"quant_method\":\"compressed-tensors\","
+                      "\"format\":\"mxfp4-pack-quantized\",\"config_groups\":{\"a\":{\"weights\":{"
+                      "\"num_bits\":4,\"type\":\"float\",\"group_size\":32}}}}}");
+    assert_true(rg_quant_has_group(&c.quant, "mxfp4", 32));
+    rg_model_config_free(&c);
+}
+
+static void reads_fp8_in_blocks(void **state)
+{
+    struct rg_model_config c =
+        expect_parses("{" LLAMA ",\"quantization_config\":{\"activation_scheme\":\"dynamic\","
+                      "\"fmt\":\"e4m3\",\"quant_method\":\"fp8\",\"weight_block_size\":[128,128],"
+                      "\"modules_to_not_convert\":[\"model.layers.0.mlp.gate\",\"lm_head\"]}}");
+
+    (void)state;
+    assert_int_equal(c.quant.method, RG_QUANT_FP8);
+    assert_true(rg_quant_ignores(&c.quant, "lm_head"));
+    assert_true(rg_quant_ignores(&c.quant, "model.layers.0.mlp.gate"));
+    assert_false(rg_quant_ignores(&c.quant, "model.layers.0.mlp.gate_proj"));
+    rg_model_config_free(&c);
+}
+
+static void refuses_what_would_change_the_numbers(void **state)
+{
+    static const struct {
+        const char *config, *says;
+    } cases[] = {
+        {PACKED WEIGHTS(",\"symmetric\":false"), "with asymmetric weights"},
+        {PACKED WEIGHTS(",\"actorder\":\"group\""), "columns in activation order"},
+        {PACKED WEIGHTS(",\"actorder\":true"), "columns in activation order"},
+        {PACKED WEIGHTS("") ",\"kv_cache_scheme\":{\"num_bits\":8}", "a quantised cache"},
+        {PACKED WEIGHTS("") ",\"transform_config\":{\"config_groups\":{\"r\":{}}}",
+         "rotated weights"},
+        {PACKED WEIGHTS("") ",\"sparsity_config\":{\"format\":\"sparse-24-bitmask\"}",
+         "sparse weights"},
+        {PACKED ",\"config_groups\":{\"a\":{\"weights\":{\"num_bits\":8,\"type\":\"int\","
+                "\"strategy\":\"group\",\"group_size\":32}}}",
+         "8-bit int weights"},
+        {PACKED ",\"config_groups\":{\"a\":{\"weights\":{\"num_bits\":4,\"type\":\"int\","
+                "\"strategy\":\"channel\"}}}",
+         "a strategy other than 'group'"},
+        {PACKED ",\"config_groups\":{\"a\":{\"weights\":{\"num_bits\":4,\"type\":\"int\","
+                "\"strategy\":\"group\",\"group_size\":48}}}",
+         "groups of 48 (32, 64, 128 are)"},
+        {PACKED ",\"config_groups\":{\"a\":{\"weights\":{\"num_bits\":4,\"type\":\"int\","
+                "\"strategy\":\"group\",\"group_size\":32},\"input_activations\":{\"dynamic\":"
+                "false}}}",
+         "quantised inputs of stored scales"},
+        {"\"quantization_config\":{\"quant_method\":\"fp8\"", "one scale per tensor or row"},
+        {"\"quantization_config\":{\"quant_method\":\"fp8\",\"weight_block_size\":[32,32]",
+         "a weight_block_size other than [128, 128]"},
+        {"\"quantization_config\":{\"quant_method\":\"fp8\",\"weight_block_size\":[128,128],"
+         "\"fmt\":\"e5m2\"",
+         "a fmt other than 'e4m3'"},
+        {"\"quantization_config\":{\"quant_method\":\"fp8\",\"weight_block_size\":[128,128],"
+         "\"activation_scheme\":\"static\"",
+         "an activation_scheme other than 'dynamic'"},
+    };
+    static const char *const formats[] = {"nvfp4-pack-quantized", "float-quantized",
+                                          "naive-quantized", "int-quantized", "marlin-24"};
+    char text[768], says[96];
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        (void)snprintf(text, sizeof text, "{" LLAMA ",%s}}", cases[i].config);
+        expect_fails(text, RG_E_UNSUPPORTED, cases[i].says);
+    }
+    for (size_t i = 0; i < sizeof formats / sizeof formats[0]; i++) {
+        (void)snprintf(text, sizeof text,
+                       "{" LLAMA ",\"quantization_config\":{\"quant_method\":"
+                       "\"compressed-tensors\",\"format\":\"%s\"}}",
+                       formats[i]);
+        (void)snprintf(says, sizeof says, "'compressed-tensors' with format '%s'", formats[i]);
+        expect_fails(text, RG_E_UNSUPPORTED, says);
+    }
+    expect_fails("{" LLAMA "," PACKED "}}", RG_E_BAD_DATA, "config_groups' is missing");
+}
+
 static void refuses_quantisation_by_name(void **state)
 {
-    static const char *const methods[] = {"fp8", "awq", "gptq", "mxfp4", "bitnet", "modelopt"};
+    static const char *const methods[] = {"awq",      "gptq",   "mxfp4",        "bitnet",
+                                          "modelopt", "quanto", "bitsandbytes", "aqlm"};
 
     (void)state;
     for (size_t i = 0; i < sizeof methods / sizeof methods[0]; i++) {
@@ -494,10 +624,8 @@ static void refuses_quantisation_by_name(void **state)
                        methods[i]);
         (void)snprintf(says, sizeof says, "quant_method '%s'", methods[i]);
         expect_fails(text, RG_E_UNSUPPORTED, says);
+        expect_fails(text, RG_E_UNSUPPORTED, "convert the original model with mlx_lm.convert");
     }
-    expect_fails("{\"model_type\":\"kimi_k25\",\"text_config\":{\"quantization_config\":{"
-                 "\"quant_method\":\"compressed-tensors\",\"format\":\"pack-quantized\"}}}",
-                 RG_E_UNSUPPORTED, "'compressed-tensors' (format 'pack-quantized')");
     expect_fails("{" LLAMA ",\"quantization\":{\"bits\":7,\"group_size\":64}}", RG_E_BAD_DATA,
                  "'quantization.bits' is 7; affine has 2 3 4 5 6 8");
     expect_fails("{" LLAMA ",\"quantization\":{\"bits\":4,\"group_size\":48}}", RG_E_BAD_DATA,
@@ -558,6 +686,9 @@ int main(void)
         TEST(an_unknown_architecture_names_the_known_ones),
         TEST(quantization_entries_do_not_inherit),
         TEST(refuses_quantisation_by_name),
+        TEST(reads_int4_of_compressed_tensors),
+        TEST(reads_fp8_in_blocks),
+        TEST(refuses_what_would_change_the_numbers),
         TEST(every_failed_allocation_is_reported),
     };
 
