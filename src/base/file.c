@@ -1,17 +1,15 @@
-/* file.c - reading and mapping regular files. */
+/* file.c - reading regular files. */
 #include "base/file.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/mem.h"
 
-/* Opens a regular file for reading; *fd is the caller's to close. */
-static enum rg_code open_regular(int *fd, uint64_t *bytes, const char *path, struct rg_err *err)
+enum rg_code rg_file_open(int *fd, uint64_t *bytes, const char *path, struct rg_err *err)
 {
     struct stat st;
 
@@ -57,7 +55,7 @@ enum rg_code rg_file_read(char **out, size_t *len, const char *path, size_t byte
 
     *out = NULL;
     *len = 0;
-    enum rg_code code = open_regular(&fd, &bytes, path, err);
+    enum rg_code code = rg_file_open(&fd, &bytes, path, err);
 
     if (code)
         return code;
@@ -112,37 +110,4 @@ char *rg_path_join(const char *dir, const char *name)
     path[n_dir] = '/';
     memcpy(path + n_dir + 1, name, n_name + 1);
     return path;
-}
-
-enum rg_code rg_map_open(struct rg_map *m, const char *path, struct rg_err *err)
-{
-    uint64_t bytes;
-
-    *m = (struct rg_map){.fd = -1};
-    const enum rg_code code = open_regular(&m->fd, &bytes, path, err);
-
-    if (code)
-        return code;
-    m->bytes = (size_t)bytes;
-    if (bytes == 0)
-        return RG_OK;
-
-    void *p = mmap(NULL, m->bytes, PROT_READ, MAP_PRIVATE, m->fd, 0);
-
-    if (p == MAP_FAILED) {
-        rg_fail(err, RG_E_IO, "%s: cannot map %zu bytes: %s", path, m->bytes, strerror(errno));
-        rg_map_close(m);
-        return RG_E_IO;
-    }
-    m->data = p;
-    return RG_OK;
-}
-
-void rg_map_close(struct rg_map *m)
-{
-    if (m->data)
-        munmap((void *)(uintptr_t)m->data, m->bytes);
-    if (m->fd >= 0)
-        close(m->fd);
-    *m = (struct rg_map){.fd = -1};
 }

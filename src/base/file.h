@@ -1,4 +1,4 @@
-/* file.h - whole files in, and read-only maps.
+/* file.h - whole files in, and what a path is.
  *
  * Failure    RG_E_IO with path and reason; RG_E_LIMIT when a file is over its maximum. */
 #ifndef RG_BASE_FILE_H
@@ -10,6 +10,11 @@
 
 #include "base/err.h"
 
+/* Opens a regular file for reading: *fd is the caller's to close, -1 after a failure, and *bytes the
+ * file's size.  RG_E_USAGE when there is none. */
+RG_CHECKED enum rg_code rg_file_open(int *fd, uint64_t *bytes, const char *path,
+                                     struct rg_err *err);
+
 /* Reads a whole regular file.  *out is NUL-terminated, owned by the caller (rg_free). */
 RG_CHECKED enum rg_code rg_file_read(char **out, size_t *len, const char *path, size_t bytes_max,
                                      struct rg_err *err);
@@ -19,15 +24,5 @@ bool rg_dir_exists(const char *path);
 
 /* dir + "/" + name, owned by the caller; NULL when memory is short. */
 RG_CHECKED char *rg_path_join(const char *dir, const char *name);
-
-/* A read-only private map of a whole regular file. */
-struct rg_map {
-    const uint8_t *data; /* NULL for an empty file */
-    size_t bytes;
-    int fd; /* owned; -1 when closed  */
-};
-
-RG_CHECKED enum rg_code rg_map_open(struct rg_map *m, const char *path, struct rg_err *err);
-void rg_map_close(struct rg_map *m);
 
 #endif

@@ -15,6 +15,7 @@
 #define RG_LIMIT_ST_RANK 8u
 #define RG_LIMIT_INDEX_BYTES 100000000u /* index.json: a name per tensor, like the headers */
 #define RG_LIMIT_SHARDS 4096u
+#define RG_LIMIT_MAPS 8192u /* files mapped at once: two checkpoints of that many */
 
 /* model shapes: far above every known model, far below an overflow */
 #define RG_LIMIT_LAYERS 1024u

@@ -5,7 +5,6 @@
  * found. */
 #include "checkpoint/safetensors.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -19,146 +18,14 @@
 #include "base/mem.h"
 #include "checkpoint/st_table.h"
 
-struct set_file {
-    struct rg_tensor_file file;
-    struct rg_map map; /* fd -1 when not mapped */
-};
-
 struct rg_tensor_set {
     struct rg_st_table table;
-    struct set_file *files; /* owned, sorted by name */
-    size_t n_files, files_capacity;
+    struct rg_st_files files;
     uint32_t *slots; /* owned: tensor index + 1, 0 = empty; open addressing */
     uint32_t slot_mask;
+    uint64_t index_total; /* what the index says of all tensors' bytes; UINT64_MAX: nothing */
     uint64_t seed; /* random: a file cannot be made to collide */
 };
-
-const char *rg_st_file_name(const char *path)
-{
-    const char *slash = strrchr(path, '/');
-
-    return slash ? slash + 1 : path;
-}
-
-/* ---- finding the files -------------------------------------------------------------------- */
-
-static bool is_shard_name(const char *name)
-{
-    static const char head[] = "model", tail[] = ".safetensors";
-    const size_t n = strlen(name);
-
-    return n >= sizeof head - 1 + sizeof tail - 1 && memcmp(name, head, sizeof head - 1) == 0 &&
-           strcmp(name + n - (sizeof tail - 1), tail) == 0;
-}
-
-static enum rg_code add_file(struct rg_tensor_set *s, const char *dir, const char *name,
-                             struct rg_err *err)
-{
-    enum rg_code code;
-
-    if (s->n_files >= RG_LIMIT_SHARDS)
-        return rg_fail(err, RG_E_LIMIT, "%s: more than %u model*.safetensors files", dir,
-                       RG_LIMIT_SHARDS);
-    code = rg_grow((void **)&s->files, &s->files_capacity, s->n_files + 1, sizeof s->files[0], err);
-    if (code)
-        return code;
-
-    struct set_file *f = &s->files[s->n_files];
-
-    memset(f, 0, sizeof *f);
-    f->map.fd = -1;
-    f->file.path = rg_path_join(dir, name);
-    if (!f->file.path)
-        return rg_fail(err, RG_E_NOMEM, "%s/%s: no memory for its path", dir, name);
-    s->n_files++;
-    return RG_OK;
-}
-
-static int compare_files(const void *a, const void *b)
-{
-    return strcmp(((const struct set_file *)a)->file.path, ((const struct set_file *)b)->file.path);
-}
-
-static enum rg_code find_files(struct rg_tensor_set *s, const char *dir, struct rg_err *err)
-{
-    DIR *d = opendir(dir);
-    enum rg_code code = RG_OK;
-
-    if (!d) {
-        const int reason = errno;
-
-        return rg_fail(
-            err, reason == ENOENT || reason == ENOTDIR ? RG_E_USAGE : RG_E_IO,
-            "%s: cannot open this directory: %s; give the directory of an MLX checkpoint", dir,
-            strerror(reason));
-    }
-    for (const struct dirent *e = readdir(d); e && !code; e = readdir(d)) {
-        if (is_shard_name(e->d_name))
-            code = add_file(s, dir, e->d_name, err);
-    }
-    (void)closedir(d);
-    if (code)
-        return code;
-    if (s->n_files == 0)
-        return rg_fail(err, RG_E_USAGE,
-                       "%s: no model*.safetensors there; is the download complete?", dir);
-    qsort(s->files, s->n_files, sizeof s->files[0], compare_files);
-    return RG_OK;
-}
-
-/* Reads n digits at *p; false when there are fewer. */
-static bool read_digits(const char **p, uint32_t n, uint32_t *out)
-{
-    uint32_t v = 0;
-
-    for (uint32_t i = 0; i < n; i++, (*p)++) {
-        if (**p < '0' || **p > '9')
-            return false;
-        v = v * 10 + (uint32_t)(**p - '0');
-    }
-    *out = v;
-    return true;
-}
-
-/* "model-00002-of-00061.safetensors" -> 2 and 61. */
-static bool shard_number(const char *name, uint32_t *number, uint32_t *count)
-{
-    const char *p = name + strlen("model-");
-
-    if (strncmp(name, "model-", 6) != 0 || !read_digits(&p, 5, number) ||
-        strncmp(p, "-of-", 4) != 0)
-        return false;
-    p += 4;
-    return read_digits(&p, 5, count) && strcmp(p, ".safetensors") == 0;
-}
-
-/* A set of files that call themselves "i of N" must hold all N of one N. */
-static enum rg_code check_shards(const struct rg_tensor_set *s, const char *dir, struct rg_err *err)
-{
-    uint32_t number = 0, count = 0, expected = 1, total = 0;
-
-    for (size_t i = 0; i < s->n_files; i++) {
-        const char *name = rg_st_file_name(s->files[i].file.path);
-
-        if (!shard_number(name, &number, &count))
-            continue;
-        if (total && count != total)
-            return rg_fail(err, RG_E_BAD_DATA,
-                           "%s: '%s' is of %" PRIu32 " shards, another file of %" PRIu32
-                           "; remove the files of the other download",
-                           dir, name, count, total);
-        total = count;
-        if (number != expected)
-            break;
-        expected++;
-    }
-    if (total && expected <= total)
-        return rg_fail(err, RG_E_USAGE,
-                       "%s: shard model-%05" PRIu32 "-of-%05" PRIu32
-                       ".safetensors is missing; is the download complete?",
-                       dir, expected, total);
-    return RG_OK;
-}
 
 /* ---- reading one file --------------------------------------------------------------------- */
 
@@ -193,8 +60,9 @@ static enum rg_code header_length(int fd, uint64_t file_bytes, const char *path,
 
     if (file_bytes < 8)
         return rg_fail(err, RG_E_BAD_DATA,
-                       "%s: %" PRIu64 " bytes, a safetensors file has at least 8", path,
-                       file_bytes);
+                       "%s: %" PRIu64 " bytes, a safetensors file has at least 8; it is cut short: "
+                       "download it again",
+                       path, file_bytes);
     code = read_exactly(fd, raw, sizeof raw, 0, path, err);
     if (code)
         return code;
@@ -203,7 +71,7 @@ static enum rg_code header_length(int fd, uint64_t file_bytes, const char *path,
     if (n > file_bytes - 8)
         return rg_fail(err, RG_E_BAD_DATA,
                        "%s: a header of %" PRIu64 " bytes, but the file has %" PRIu64
-                       "; it is cut short or not a safetensors file",
+                       "; it is cut short or not a safetensors file: download it again",
                        path, n, file_bytes);
     if (n > RG_LIMIT_ST_HEADER_BYTES)
         return rg_fail(err, RG_E_LIMIT, "%s: a header of %" PRIu64 " bytes, at most %u are allowed",
@@ -212,29 +80,56 @@ static enum rg_code header_length(int fd, uint64_t file_bytes, const char *path,
     return RG_OK;
 }
 
-static enum rg_code open_file(const char *path, int *fd, uint64_t *bytes, struct rg_err *err)
+/* What an open() that failed does not tell. */
+static enum rg_code explain(const char *path, enum rg_code code, struct rg_err *err)
 {
+    char target[256];
     struct stat st;
 
-    *fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (*fd < 0)
-        return rg_fail(err, RG_E_IO, "%s: %s", path, strerror(errno));
-    if (fstat(*fd, &st) != 0)
-        return rg_fail(err, RG_E_IO, "%s: %s", path, strerror(errno));
-    if (!S_ISREG(st.st_mode))
-        return rg_fail(err, RG_E_IO, "%s: not a regular file", path);
-    *bytes = (uint64_t)st.st_size;
-    return RG_OK;
+    if (stat(path, &st) == 0 && S_ISDIR(st.st_mode))
+        return rg_fail(err, RG_E_USAGE, "%s: is a directory, a safetensors file is expected", path);
+    if (code == RG_E_IO && faccessat(AT_FDCWD, path, R_OK, AT_EACCESS) != 0 &&
+        errno == EACCES)
+        return rg_fail(err, RG_E_USAGE, "%s: %s; let this user read it", path, strerror(EACCES));
+
+    const ssize_t n = readlink(path, target, sizeof target - 1);
+
+    if (n < 0 || stat(path, &st) == 0)
+        return code;
+    target[n] = '\0';
+    return rg_fail(err, RG_E_USAGE,
+                   "%s: is a link to %s, which is not there; is the download complete?", path,
+                   target);
+}
+
+/* A mapped file is read through its map's descriptor: header and data are of one file even when
+ * somebody replaces it just now. */
+static enum rg_code open_file(struct rg_st_file *f, bool map, int *fd, struct rg_err *err)
+{
+    const char *path = f->file.path;
+    enum rg_code code;
+
+    if (map) {
+        code = rg_map_open(&f->map, path, err);
+        *fd = f->map.fd;
+        f->file.data = f->map.data;
+        f->file.bytes = f->map.bytes;
+    } else {
+        code = rg_file_open(fd, &f->file.bytes, path, err);
+    }
+    if (code)
+        return explain(path, code, err);
+    return rg_st_check_finished(path, err);
 }
 
 static enum rg_code read_file(struct rg_tensor_set *s, uint32_t index, bool map, struct rg_err *err)
 {
-    struct set_file *f = &s->files[index];
+    struct rg_st_file *f = &s->files.items[index];
     const char *path = f->file.path;
     char *header = NULL;
     uint64_t n = 0;
     int fd = -1;
-    enum rg_code code = open_file(path, &fd, &f->file.bytes, err);
+    enum rg_code code = open_file(f, map, &fd, err);
 
     if (!code)
         code = header_length(fd, f->file.bytes, path, &n, err);
@@ -252,17 +147,8 @@ static enum rg_code read_file(struct rg_tensor_set *s, uint32_t index, bool map,
 
         code = rg_st_parse_header(&s->table, &source, header, (size_t)n, err);
     }
-    if (!code && map) {
-        code = rg_map_open(&f->map, path, err);
-        if (!code && f->map.bytes != f->file.bytes)
-            code = rg_fail(err, RG_E_IO,
-                           "%s: changed from %" PRIu64 " to %zu bytes while it was "
-                           "opened",
-                           path, f->file.bytes, f->map.bytes);
-        f->file.data = f->map.data;
-    }
     rg_free(header);
-    if (fd >= 0)
+    if (!map && fd >= 0)
         (void)close(fd);
     return code;
 }
@@ -297,8 +183,8 @@ static enum rg_code sort_table(struct rg_tensor_set *s, struct rg_err *err)
     for (size_t i = 1; i < n; i++) {
         if (strcmp(t[i - 1].name, t[i].name) == 0)
             return rg_fail(err, RG_E_BAD_DATA, "%s: tensor '%.160s' is there twice (also in %s)",
-                           s->files[t[i].file].file.path, t[i].name,
-                           rg_st_file_name(s->files[t[i - 1].file].file.path));
+                           s->files.items[t[i].file].file.path, t[i].name,
+                           rg_st_file_name(s->files.items[t[i - 1].file].file.path));
     }
     while (slots < n * 2)
         slots *= 2;
@@ -317,19 +203,6 @@ static enum rg_code sort_table(struct rg_tensor_set *s, struct rg_err *err)
     return RG_OK;
 }
 
-static enum rg_code check_index(const struct rg_tensor_set *s, const char *dir, struct rg_err *err)
-{
-    char *path = rg_path_join(dir, "model.safetensors.index.json");
-    enum rg_code code = RG_OK;
-
-    if (!path)
-        return rg_fail(err, RG_E_NOMEM, "%s: no memory for a path", dir);
-    if (rg_file_exists(path))
-        code = rg_st_check_index(s, path, err);
-    rg_free(path);
-    return code;
-}
-
 enum rg_code rg_tensor_set_open(struct rg_tensor_set **out, const char *dir, bool headers_only,
                                 struct rg_err *err)
 {
@@ -343,15 +216,13 @@ enum rg_code rg_tensor_set_open(struct rg_tensor_set **out, const char *dir, boo
     if (!s)
         return rg_fail(err, RG_E_NOMEM, "%s: no memory to open it", dir);
     rg_arena_init(&s->table.arena, 0);
-    code = find_files(s, dir, err);
-    if (!code)
-        code = check_shards(s, dir, err);
-    for (size_t i = 0; i < s->n_files && !code; i++)
+    code = rg_st_find_files(&s->files, dir, err);
+    for (size_t i = 0; i < s->files.n && !code; i++)
         code = read_file(s, (uint32_t)i, !headers_only, err);
     if (!code)
         code = sort_table(s, err);
     if (!code)
-        code = check_index(s, dir, err);
+        code = rg_st_check_index(s, dir, &s->index_total, err);
     if (code) {
         rg_tensor_set_close(s);
         return code;
@@ -364,12 +235,7 @@ void rg_tensor_set_close(struct rg_tensor_set *s)
 {
     if (!s)
         return;
-    for (size_t i = 0; i < s->n_files; i++) {
-        if (s->files[i].map.fd >= 0)
-            rg_map_close(&s->files[i].map);
-        rg_free((void *)(uintptr_t)s->files[i].file.path);
-    }
-    rg_free(s->files);
+    rg_st_files_free(&s->files);
     rg_free(s->slots);
     rg_free(s->table.tensors);
     rg_arena_free(&s->table.arena);
@@ -401,17 +267,42 @@ const struct rg_tensor_info *rg_tensor_set_find(const struct rg_tensor_set *s, c
 
 uint32_t rg_tensor_set_files(const struct rg_tensor_set *s)
 {
-    return (uint32_t)s->n_files;
+    return (uint32_t)s->files.n;
 }
 
 const struct rg_tensor_file *rg_tensor_set_file(const struct rg_tensor_set *s, uint32_t i)
 {
-    return i < s->n_files ? &s->files[i].file : NULL;
+    return i < s->files.n ? &s->files.items[i].file : NULL;
 }
 
 const uint8_t *rg_tensor_bytes(const struct rg_tensor_set *s, const struct rg_tensor_info *t)
 {
-    const uint8_t *data = s->files[t->file].file.data;
+    const uint8_t *data = s->files.items[t->file].file.data;
 
     return data ? data + t->offset : NULL;
+}
+
+enum rg_code rg_tensor_set_check_total(const struct rg_tensor_set *s, const char *dir,
+                                       struct rg_err *err)
+{
+    uint64_t total = 0;
+
+    for (size_t i = 0; i < s->table.n_tensors; i++)
+        total += s->table.tensors[i].bytes;
+    if (s->index_total == UINT64_MAX || s->index_total == total)
+        return RG_OK;
+    return rg_fail(err, RG_E_BAD_DATA,
+                   "%s/model.safetensors.index.json: metadata.total_size is %" PRIu64
+                   ", the tensors have %" PRIu64 " bytes; a file is of another download",
+                   dir, s->index_total, total);
+}
+
+enum rg_code rg_tensor_set_check(const struct rg_tensor_set *s, struct rg_err *err)
+{
+    enum rg_code code = RG_OK;
+
+    for (size_t i = 0; i < s->files.n && !code; i++)
+        code = rg_map_check(&s->files.items[i].map, rg_st_file_name(s->files.items[i].file.path),
+                            err);
+    return code;
 }

@@ -2,6 +2,8 @@
  *
  * Every rule of the format is checked when a file is opened (docs/QUANTISATION lists them with
  * their messages); after that a tensor's data pointer and size can be trusted.
+ * Files      stay open.  One that changes under its map cannot end the process (base/map.h), but
+ *            its bytes may be anything: see rg_tensor_set_check().
  * Alignment  none: MLX writes tensors at odd addresses.  Read with memcpy or unaligned loads.
  * Threads    immutable after opening. */
 #ifndef RG_CHECKPOINT_SAFETENSORS_H
@@ -58,5 +60,15 @@ const struct rg_tensor_file *rg_tensor_set_file(const struct rg_tensor_set *s, u
 
 /* The bytes of a tensor inside the map (borrowed, valid until close); NULL with headers only. */
 const uint8_t *rg_tensor_bytes(const struct rg_tensor_set *s, const struct rg_tensor_info *t);
+
+/* The index's total_size against the tensors.  After the tensors' shapes were compared with the
+ * model's, which tells the file that is wrong. */
+RG_CHECKED enum rg_code rg_tensor_set_check_total(const struct rg_tensor_set *s, const char *dir,
+                                                  struct rg_err *err);
+
+/* RG_OK: the files are as they were when they were opened, so what was computed from their bytes is
+ * right.  Else RG_E_IO names the file and what happened to it, and the set is of no use any more.
+ * Some 0.5 us per file: meant to be asked after every step.  A set of headers is always fine. */
+RG_CHECKED enum rg_code rg_tensor_set_check(const struct rg_tensor_set *s, struct rg_err *err);
 
 #endif

@@ -158,7 +158,8 @@ static enum rg_code place(struct header *h, struct rg_tensor_info *t, const uint
     if (range[0] > range[1] || range[1] > s->data_bytes)
         return rg_fail(h->err, RG_E_BAD_DATA,
                        "%s: tensor '" NAME_FORMAT "': data_offsets [%" PRIu64 ", %" PRIu64
-                       "] are not inside the file's %" PRIu64 " data bytes; is it cut short?",
+                       "] are not inside the file's %" PRIu64 " data bytes: it is cut short or "
+                       "damaged, download it again",
                        s->path, h->name, range[0], range[1], s->data_bytes);
     if (range[1] - range[0] != t->bytes)
         return rg_fail(h->err, RG_E_BAD_DATA,

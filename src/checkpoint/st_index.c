@@ -1,5 +1,6 @@
 /* st_index.c - model.safetensors.index.json against the tensors that are really there. */
 #include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/file.h"
@@ -9,13 +10,13 @@
 
 struct index {
     const struct rg_tensor_set *set;
-    const char *path;
+    const char *dir, *path;
     struct rg_json_reader reader;
     struct rg_buf name;
     uint8_t *seen; /* owned [tensors] */
     uint32_t n_seen;
-    bool has_map, has_total;
-    uint64_t total; /* metadata.total_size */
+    bool has_map;
+    uint64_t total; /* metadata.total_size; UINT64_MAX when it is not said */
     struct rg_err *err;
 };
 
@@ -54,7 +55,6 @@ static enum rg_code read_total(struct index *x)
     if (token != RG_JSON_T_NUMBER || !rg_st_plain_number(x->reader.token_text, len, &x->total))
         return rg_fail(x->err, RG_E_BAD_DATA,
                        "%s: metadata.total_size is not a plain number up to 2^53", x->path);
-    x->has_total = true;
     return RG_OK;
 }
 
@@ -82,17 +82,24 @@ static enum rg_code read_metadata(struct index *x)
 /* The shard that an entry names is not the one its tensor is in: say why. */
 static enum rg_code wrong_file(struct index *x, const struct rg_tensor_info *t)
 {
-    const int len = (int)(x->reader.token_len < 128 ? x->reader.token_len : 128);
-    const char *text = x->reader.token_text;
+    char file[160];
 
+    (void)snprintf(file, sizeof file, "%.*s", (int)x->reader.token_len, x->reader.token_text);
     for (uint32_t i = 0; i < rg_tensor_set_files(x->set); i++) {
-        if (token_is(x, rg_st_file_name(rg_tensor_set_file(x->set, i)->path)))
-            return rg_fail(x->err, RG_E_BAD_DATA, "%s: tensor '%.160s' should be in %.*s, but %s",
-                           x->path, x->name.data, len, text,
-                           t ? "is in another file" : "that file has none of this name");
+        if (strcmp(file, rg_st_file_name(rg_tensor_set_file(x->set, i)->path)) != 0)
+            continue;
+        if (!t)
+            return rg_fail(x->err, RG_E_BAD_DATA,
+                           "%s: tensor '%.160s' should be in %s, but that file has none of this "
+                           "name: it is of another model or download, get it again",
+                           x->path, x->name.data, file);
+        return rg_fail(x->err, RG_E_BAD_DATA,
+                       "%s: tensor '%.160s' should be in %s, but is in %s: were files renamed or "
+                       "swapped?  Get both again",
+                       x->path, x->name.data, file,
+                       rg_st_file_name(rg_tensor_set_file(x->set, t->file)->path));
     }
-    return rg_fail(x->err, RG_E_USAGE, "%s: shard %.*s is missing; is the download complete?",
-                   x->path, len, text);
+    return rg_st_missing(x->dir, file, x->err);
 }
 
 static enum rg_code check_entry(struct index *x)
@@ -170,20 +177,6 @@ static enum rg_code check_complete(const struct index *x)
     return RG_OK;
 }
 
-static enum rg_code check_total(const struct index *x)
-{
-    uint64_t total = 0;
-
-    for (uint32_t i = 0; i < rg_tensor_set_count(x->set); i++)
-        total += rg_tensor_set_at(x->set, i)->bytes;
-    if (x->has_total && x->total != total)
-        return rg_fail(x->err, RG_E_BAD_DATA,
-                       "%s: metadata.total_size is %" PRIu64 ", the tensors have %" PRIu64
-                       " bytes; a file is of another download",
-                       x->path, x->total, total);
-    return RG_OK;
-}
-
 static enum rg_code read_index(struct index *x)
 {
     enum rg_json_token token;
@@ -204,30 +197,40 @@ static enum rg_code read_index(struct index *x)
     }
     if (!code)
         code = next(x, &token); /* nothing behind it */
-    if (!code)
-        code = check_complete(x);
-    return code ? code : check_total(x);
+    return code ? code : check_complete(x);
 }
 
-enum rg_code rg_st_check_index(const struct rg_tensor_set *s, const char *path, struct rg_err *err)
+static enum rg_code check_file(struct index *x, char **text)
 {
-    struct index x = {.set = s, .path = path, .err = err};
-    char *text = NULL;
     size_t len = 0;
-    enum rg_code code = rg_file_read(&text, &len, path, RG_LIMIT_INDEX_BYTES, err);
+    enum rg_code code = rg_file_read(text, &len, x->path, RG_LIMIT_INDEX_BYTES, x->err);
 
+    if (code)
+        return code;
+    x->seen = rg_calloc((size_t)rg_tensor_set_count(x->set) + 1, 1);
+    if (!x->seen)
+        return rg_fail(x->err, RG_E_NOMEM, "%s: no memory to check it", x->path);
+    rg_json_reader_init(&x->reader, *text, len, 8);
+    return read_index(x);
+}
+
+enum rg_code rg_st_check_index(const struct rg_tensor_set *s, const char *dir, uint64_t *total,
+                               struct rg_err *err)
+{
+    char *path = rg_path_join(dir, "model.safetensors.index.json");
+    struct index x = {.set = s, .dir = dir, .path = path, .total = UINT64_MAX, .err = err};
+    char *text = NULL;
+    enum rg_code code = RG_OK;
+
+    if (!path)
+        return rg_fail(err, RG_E_NOMEM, "%s: no memory for a path", dir);
     rg_buf_init(&x.name, RG_LIMIT_INDEX_BYTES);
-    if (!code) {
-        x.seen = rg_calloc((size_t)rg_tensor_set_count(s) + 1, 1);
-        if (!x.seen)
-            code = rg_fail(err, RG_E_NOMEM, "%s: no memory to check it", path);
-    }
-    if (!code) {
-        rg_json_reader_init(&x.reader, text, len, 8);
-        code = read_index(&x);
-    }
+    if (rg_file_exists(path))
+        code = check_file(&x, &text);
+    *total = x.total;
     rg_free(x.seen);
     rg_free(text);
+    rg_free(path);
     rg_buf_free(&x.name);
     return code;
 }

@@ -14,6 +14,7 @@
 #include "base/arena.h"
 #include "base/buf.h"
 #include "base/file.h"
+#include "base/map.h"
 #include "base/mem.h"
 #include "base/pool.h"
 #include "base/utf8.h"
