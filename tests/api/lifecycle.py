@@ -48,6 +48,98 @@ def test_keys(binary, model):
             server.stop()
 
 
+def test_no_wrong_key_is_nearly_right(binary, model):
+    key = "Sesame-0123456789-" + "x" * 238  # the longest
+    with tempfile.NamedTemporaryFile("w", suffix=".key") as f:
+        f.write(key + "\n")
+        f.flush()
+        server = Server(binary, model, ["--api-key-file", f.name])
+        try:
+            wrong = [key[:n] for n in range(0, 256, 5)] + [key[:255], key + "x", key * 2,
+                     "y" + key[1:], key[:-1] + "y", key.lower(), key.upper(), key + " x",
+                     key + ",", '"' + key + '"', key + "\xa0", "*", "null", "Bearer " + key]
+            for k in wrong:
+                a = server.request("GET", "/v1/models", headers={"Authorization": f"Bearer {k}"})
+                check(a.status == 401 and a.code == "invalid_api_key", k, a.status)
+                check(a.headers["WWW-Authenticate"] == "Bearer", a.headers)
+                check(key[:8] not in a.body.decode(), "the answer shows a key")
+            for value in (f"Bearer {key}", f"bearer   {key}", f"BEARER {key}  "):
+                a = server.request("GET", "/v1/models", headers={"Authorization": value})
+                check(a.status == 200, value, a.status)
+            for value in (key, f"Basic {key}", f"Bearer{key}", f"Token {key}", "Bearer"):
+                a = server.request("GET", "/v1/models", headers={"Authorization": value})
+                check(a.status == 401, value, a.status)
+            # Refused before the body: what is in it, or how long it is, says nothing.
+            check(server.post(b"{").status == 401, "no key")
+            a = server.raw(b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n"
+                           b"Expect: 100-continue\r\nContent-Length: 8000000\r\n\r\n")
+            check(a.startswith(b"HTTP/1.1 401"), a[:100])
+        finally:
+            server.stop()
+
+
+def test_other_sites_are_refused_everywhere(binary, model):
+    """DNS rebinding: the Host is the attacker's name, or the Origin is."""
+    server = Server(binary, model)
+    try:
+        for headers in ({"Host": "evil.example"}, {"Host": "localhost.evil.example"},
+                        {"Host": "127.0.0.1.evil.example"}, {"Host": "evil.example:80"},
+                        {"Host": "0.0.0.0"}, {"Host": "10.0.0.1"}, {"Host": "[::]"},
+                        {"Host": "localhost:80@evil.example"}, {"Host": "localhost, evil.example"},
+                        {"Host": "localhost evil.example"}, {"Host": "1270.0.0.1"},
+                        {"Origin": "http://evil.example"}, {"Origin": "null"},
+                        {"Origin": "http://localhost.evil.example"}, {"Origin": "file://"},
+                        {"Origin": "http://localhost@evil.example"}, {"Origin": "localhost"},
+                        {"Origin": "chrome-extension://abc"}, {"Origin": ""}):
+            for method, path in (("GET", "/health"), ("GET", "/v1/models"), ("GET", "/nothing"),
+                                 ("POST", "/v1/chat/completions"),
+                                 ("OPTIONS", "/v1/chat/completions")):
+                a = server.request(method, path, headers=headers)
+                check(a.status == 403, headers, method, path, a.status)
+                check(a.json["error"]["type"] == "permission_error", a.body)
+                check(not [h for h in a.headers if h.lower().startswith("access-control")], headers)
+    finally:
+        server.stop()
+
+
+def test_nothing_from_outside_is_in_the_log_as_it_came(binary, model):
+    evil = b"x\r\n2026-01-01T00:00:00.000Z ERROR api msg=forged\x1b[2J\x1b]0;title\x07"
+    quoted = json.dumps(evil.decode()).encode()
+    percent = b"".join(b"%%%02x" % b for b in evil)
+    head = b"Host: localhost\r\nConnection: close\r\n"
+    said = b'"messages":[{"role":"user","content":"a"}],"max_tokens":1'
+    for flags in ((), ("--log-level", "debug"),
+                  ("--log-level", "debug", "--log-format", "json")):
+        with tempfile.TemporaryFile() as log:
+            server = Server(binary, model, flags, log=log)
+            for request in (
+                    b"GET /%s HTTP/1.1\r\n%s\r\n" % (evil, head),
+                    b"GET /%s HTTP/1.1\r\n%s\r\n" % (percent, head),
+                    b"GET /v1/models/%s HTTP/1.1\r\n%s\r\n" % (percent, head),
+                    b"GET /health HTTP/1.1\r\n%sX-Request-Id: %s\r\n\r\n" % (head, evil),
+                    b"GET /health HTTP/1.1\r\n%sUser-Agent: \xff%s\r\n\r\n" % (head, percent),
+                    b"%s /health HTTP/1.1\r\n%s\r\n" % (evil[17:], head)):
+                server.raw(request)
+            name = server.model.encode()
+            for body in (b'{"model":%s,%s}' % (quoted, said),
+                         b'{"model":"%s",%s,"user":%s}' % (name, said, quoted),
+                         b'{"model":"%s",%s,%s:1}' % (name, said, quoted),
+                         b'{"model":"%s",%s,"stop":%s}' % (name, said, quoted[:40] + b'"'),
+                         b'{"model":"%s","messages":[{"role":"user","content":%s}],'
+                         b'"max_tokens":1}' % (name, quoted)):
+                server.post(body)
+            server.stop()
+            log.seek(0)
+            text = log.read()
+        check(b"forged" not in text and b"%0d" not in text, "what clients sent:", text[-2000:])
+        check(not [b for b in text if b < 32 and b != 10 or b == 127], "control characters", text)
+        for line in text.splitlines():
+            if "json" in flags:
+                check(json.loads(line)["level"] in ("DEBUG", "INFO", "WARN", "ERROR"), line)
+            else:
+                check(line[:2] == b"20" and line[23:24] == b"Z", line)
+
+
 def refused(binary, model, *flags):
     """-> exit status and stderr of a server that must not start"""
     p = subprocess.run([binary, "serve", "--default-model", model, *flags],

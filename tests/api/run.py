@@ -2,14 +2,16 @@
 """Tests of the HTTP API against a running server.
 
 usage: run.py --binary build/release/renga [--model DIR] [--json-suite DIR] [--filter TEXT]
-              [--openai-python PYTHON] [--openai-node DIR]
+              [--openai-python PYTHON] [--openai-node DIR] [--fast-check DIR]
 
 Without --model a small random one is made (tiny_model.py).  --json-suite is JSONTestSuite's
 test_parsing directory; without it ../shared/jsontestsuite/test_parsing is taken if it is there.
 --openai-python is a Python that has the openai package, --openai-node a directory whose
-node_modules has it.  What is left out is said.  The last line is `N passed, N failed`.
+node_modules has it, --fast-check one whose node_modules has fast-check (properties.mjs; always with
+the small random model).  What is left out is said.  The last line is `N passed, N failed`.
 """
 import argparse
+import os
 import subprocess
 import sys
 import tempfile
@@ -27,7 +29,7 @@ import http_matrix
 import json_suite
 import lifecycle
 import tiny_model
-from client import Failure, Server, check
+from client import Failure, Server, check, cpu_seconds
 
 
 class Runner:
@@ -83,6 +85,31 @@ def on_one_server(runner, args, server):
         print("skip openai_sdk.mjs: no node_modules with openai (--openai-node)")
 
 
+def properties(binary, model, directory):
+    """Random bodies, then a look at what they left behind."""
+    server = Server(binary, model, ["--ctx", "2048"])
+    try:
+        p = subprocess.run(
+            ["node", HERE / "properties.mjs", server.url.removesuffix("/v1"), server.model,
+             ROOT / "docs" / "API.md", directory], capture_output=True, text=True,
+            timeout=int(os.environ.get("RENGA_PROPERTY_RUNS", 2000)) // 10 + 300)
+        check(p.returncode == 0, p.stdout[-6000:], p.stderr[-1500:])
+        print("".join(f"     {line}\n" for line in p.stdout.split("\n") if line), end="")
+        check(server.request("GET", "/health").status == 200, "health")
+        check(server.process.poll() is None, "the server ended")
+        # A sequence that was left behind would keep the engine at work.
+        before = cpu_seconds(server.process.pid)
+        time.sleep(2)
+        used = cpu_seconds(server.process.pid) - before
+        check(used <= 0.2, f"an idle server used {used:.2f} s of CPU in 2 s")
+        begin = time.monotonic()
+        check(server.stop() == 0, "exit status", server.process.returncode)
+        check(time.monotonic() - begin < 5, "a request that nobody waits for held the server")
+    finally:
+        if server.process.poll() is None:
+            server.process.kill()
+
+
 def main():
     p = argparse.ArgumentParser(usage=__doc__)
     p.add_argument("--binary", required=True, type=Path)
@@ -92,6 +119,7 @@ def main():
     p.add_argument("--filter")
     p.add_argument("--openai-python", type=Path)
     p.add_argument("--openai-node", type=Path)
+    p.add_argument("--fast-check", type=Path)
     args = p.parse_args()
     runner = Runner(args.filter)
     binary = str(args.binary.resolve())
@@ -111,6 +139,12 @@ def main():
             print("".join(open(scratch + "/server.log").readlines()[-15:]))
         for name, fn in tests_of(lifecycle):
             runner.run(name, lambda fn=fn: fn(binary, model))
+        if args.fast_check:
+            tiny_model.main(scratch + "/random")
+            runner.run("properties", lambda: properties(binary, scratch + "/random",
+                                                        args.fast_check))
+        else:
+            print("skip properties: no node_modules with fast-check (--fast-check)")
     print(f"{runner.passed} passed, {runner.failed} failed")
     return 1 if runner.failed else 0
 
