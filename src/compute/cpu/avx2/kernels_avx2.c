@@ -61,16 +61,16 @@ static void quantise(const float *x, uint32_t cols, int8_t *q, float *scale, int
 
 static enum rg_layout layout(const struct rg_matrix *m, uint32_t n)
 {
-    if (m->kind != RG_WEIGHT_AFFINE)
+    if (m->cols % 32 != 0) /* an odd number of groups of nvfp4 */
         return RG_LAYOUT_PLAIN;
-    if (n >= RG_TILE)
+    if (n >= RG_TILE && m->kind == RG_WEIGHT_AFFINE)
         return m->bits == 8 ? RG_LAYOUT_TILE16 : RG_LAYOUT_TILE8;
     return m->bits == 4 ? RG_LAYOUT_SPLIT : RG_LAYOUT_PLAIN;
 }
 
 void rg_int8_avx2(const struct rg_int8_job *job)
 {
-    if (job->m->kind != RG_WEIGHT_AFFINE)
+    if (job->m->cols % 32 != 0)
         rg_int8_scalar(job);
     else if (job->x->layout == RG_LAYOUT_TILE8 || job->x->layout == RG_LAYOUT_TILE16)
         rg_int8_tiles_avx2(job);

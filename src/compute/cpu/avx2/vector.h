@@ -101,6 +101,57 @@ RG_INLINE __m256 rg_load_float8(const uint8_t *p, enum rg_dtype dtype, size_t i)
     return _mm256_castsi256_ps(rg_load256(p + 4 * i));
 }
 
+/* rg_e8m0() of the low eight bytes. */
+RG_INLINE __m256 rg_e8m0_8(__m128i bytes)
+{
+    const __m256i code = _mm256_cvtepu8_epi32(bytes);
+    const __m256i special = _mm256_or_si256(_mm256_cmpeq_epi32(code, _mm256_setzero_si256()),
+                                            _mm256_cmpeq_epi32(code, _mm256_set1_epi32(255)));
+
+    return _mm256_castsi256_ps(_mm256_or_si256(
+        _mm256_slli_epi32(code, 23), _mm256_and_si256(special, _mm256_set1_epi32(0x00400000))));
+}
+
+/* rg_e4m3() of the low eight bytes. */
+RG_INLINE __m256 rg_e4m3_8(__m128i bytes)
+{
+    const __m128i magnitude = _mm_and_si128(bytes, _mm_set1_epi8(0x7F));
+    const __m128i half = _mm_slli_epi16(_mm_cvtepu8_epi16(magnitude), 7);
+    const __m256 value = _mm256_mul_ps(_mm256_cvtph_ps(half), _mm256_set1_ps(256.0f));
+    const __m256i sign =
+        _mm256_slli_epi32(_mm256_cvtepu8_epi32(_mm_andnot_si128(_mm_set1_epi8(0x7F), bytes)), 24);
+    const __m256i nan = _mm256_cvtepi8_epi32(_mm_cmpeq_epi8(magnitude, _mm_set1_epi8(0x7F)));
+
+    return _mm256_blendv_ps(_mm256_or_ps(value, _mm256_castsi256_ps(sign)),
+                            _mm256_castsi256_ps(_mm256_set1_epi32(RG_QUIET_NAN)),
+                            _mm256_castsi256_ps(nan));
+}
+
+/* What rg_scale_at() gives for eight scales of one byte each. */
+RG_INLINE __m256 rg_byte_scales8(enum rg_weight_kind kind, __m128i bytes)
+{
+    if (kind == RG_WEIGHT_MXFP8)
+        return rg_e8m0_8(bytes);
+    return _mm256_mul_ps(kind == RG_WEIGHT_NVFP4 ? rg_e4m3_8(bytes) : rg_e8m0_8(bytes),
+                         _mm256_set1_ps(0.5f));
+}
+
+/* 2 * E2M1 + 12 of 4-bit codes, one a byte. */
+RG_INLINE __m256i rg_e2m1_bytes(__m256i codes)
+{
+    const __m256i table = _mm256_setr_epi8(RG_E2M1_TABLE, RG_E2M1_TABLE);
+
+    return _mm256_shuffle_epi8(table, codes);
+}
+
+/* What the byte of a code has too much: it is made for maddubs, which wants it unsigned. */
+RG_INLINE int32_t rg_offset_of(enum rg_weight_kind kind)
+{
+    if (rg_is_e2m1(kind))
+        return RG_E2M1_OFFSET;
+    return kind == RG_WEIGHT_INT4 ? RG_INT4_OFFSET : 0;
+}
+
 /* ---- codes of 2, 3, 5 and 6 bits (of 4 too, but that has shorter ways) -------------------------
  *
  * 32 codes are 4 * bits bytes.  They are read as two registers of 16 bytes, which may overlap but
