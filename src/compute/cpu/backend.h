@@ -41,6 +41,7 @@ struct rg_packed {
     uint8_t *q;   /* NULL: not made yet */
     float *scale; /* tiled layouts only, as gsum; else those of the plain rows are used */
     float *gsum[RG_GROUP_SIZES];
+    int16_t *half_sums; /* TILE8 only, made when first wanted */
 };
 
 /* The quantised copy of a tensor. */

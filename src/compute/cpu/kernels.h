@@ -77,8 +77,12 @@ struct rg_qx {
     const uint8_t *q;
     const float *scale; /* per line [cols / 16], tiles [cols / 16][8]                 */
     const int32_t *sum; /* sum(q) per block: rows only                                */
-    const float *gsum;  /* affine: s of its group size: per line [cols / group], tiles [..][8] */
+    /* TILE8, kinds without a bias: [cols / 16][8][2] sums over a block's columns of which the
+     * number mod 4 is 0 or 1, and of the others */
+    const int16_t *half_sums;
+    const float *gsum; /* affine: s of its group size: per line [cols / group], tiles [..][8] */
     size_t q_stride, scale_stride, gsum_stride; /* between lines: bytes, floats, floats */
+    size_t half_stride;
 };
 
 /* y[t * y_stride + r] for the rows [row_begin, row_end) of m and all rows t of x. */

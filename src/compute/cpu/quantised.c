@@ -218,6 +218,53 @@ static float *tile_gsum(struct rg_step *s, const struct rg_q8 *q, const struct r
     return dst;
 }
 
+struct half_sums_job {
+    const uint8_t *q; /* tiles */
+    int16_t *sums;
+    size_t tile_blocks;
+    uint32_t tiles;
+};
+
+static void half_sums_part(void *arg, uint32_t part, uint32_t n_parts)
+{
+    const struct half_sums_job *job = arg;
+    uint64_t begin, end;
+
+    rg_pool_share(job->tiles, 1, part, n_parts, &begin, &end);
+    for (uint64_t b = begin * job->tile_blocks; b < end * job->tile_blocks; b++) {
+        const int8_t *q = (const int8_t *)job->q + b * RG_Q8_BLOCK * RG_TILE;
+        int16_t *sums = job->sums + b * RG_TILE * 2;
+
+        for (uint32_t i = 0; i < 2 * RG_TILE; i++) {
+            int sum = 0;
+
+            for (uint32_t k = 0; k < RG_Q8_BLOCK / 4; k++)
+                sum += q[k * 4 * RG_TILE + 2 * i] + q[k * 4 * RG_TILE + 2 * i + 1];
+            sums[i] = (int16_t)sum;
+        }
+    }
+}
+
+/* Sets the half sums of out, which p keeps. */
+static bool set_half_sums(struct rg_step *s, struct rg_qx *out, struct rg_packed *p,
+                          const struct rg_q8_view *view, uint32_t cols)
+{
+    const size_t blocks = cols / RG_Q8_BLOCK;
+    struct half_sums_job job = {.q = p->q, .tile_blocks = blocks};
+
+    job.tiles = (view->n_rows + RG_TILE - 1) / RG_TILE;
+    if (!p->half_sums) {
+        job.sums = rg_step_alloc(s, job.tiles * blocks, 2 * RG_TILE * sizeof(*job.sums));
+        if (!job.sums)
+            return false;
+        rg_backend_run(s->backend, half_sums_part, &job, (uint64_t)view->n_rows * cols);
+        p->half_sums = job.sums;
+    }
+    out->half_stride = blocks * RG_TILE * 2;
+    out->half_sums = p->half_sums + (size_t)(view->col_begin / RG_Q8_BLOCK) * RG_TILE * 2;
+    return true;
+}
+
 static void view_rows(struct rg_qx *out, const struct rg_q8 *q, const struct rg_q8_view *view)
 {
     const uint32_t blocks = q->cols / RG_Q8_BLOCK;
@@ -291,5 +338,7 @@ bool rg_q8_for(struct rg_step *s, struct rg_qx *out, struct rg_q8 *q, const stru
         view_tiles(out, q, p, view);
     else
         view_rows(out, q, view);
-    return m->kind != RG_WEIGHT_AFFINE || set_gsum(s, out, q, p, view, m->group_size);
+    if (m->kind == RG_WEIGHT_AFFINE)
+        return set_gsum(s, out, q, p, view, m->group_size);
+    return layout != RG_LAYOUT_TILE8 || set_half_sums(s, out, p, view, q->cols);
 }

@@ -4,24 +4,34 @@
  * bytes once and stay in the first-level cache; four codes of a row are broadcast and meet four
  * activations of eight tokens.  A 16-bit lane holds 8 products of up to 5 bits (31 * 127 * 8 <
  * 2^15) but only 4 of 6 bits, so those are widened twice per block; 8-bit codes are kept as 16 bits
- * and multiplied by madd. */
+ * and multiplied by madd.  int4 and E2M1 are stored with an offset, so that maddubs takes them, and
+ * the 16-bit lanes start at minus offset * sum(x): what they hold at the end is right although it
+ * may wrap on the way (12 * 127 * 8 < 2^15). */
 #include "compute/cpu/avx2/vector.h"
 
 enum { ROWS = 4, LANES = RG_TILE };
 
-/* Four weight rows, unpacked. */
-struct unpacked {
-    const uint8_t *codes[ROWS]; /* bytes, or 16 bits each for 8-bit codes */
-    const float *scale[ROWS], *bias[ROWS];
+/* What a kernel is made for, constants all. */
+struct form {
+    uint32_t widen; /* how often a block's 16-bit lanes are widened; 0: the codes are 16 bits */
+    int offset;     /* of the bytes; 0: affine                                               */
 };
 
-static void unpack_row(uint8_t *dst, const uint8_t *p, uint32_t cols, uint32_t bits,
+/* Four weight rows, unpacked. */
+struct unpacked {
+    const uint8_t *codes[ROWS];            /* bytes, or 16 bits each for 8-bit codes */
+    const float *scale[ROWS], *bias[ROWS]; /* bias of affine */
+};
+
+static void unpack_row(uint8_t *dst, const uint8_t *p, const struct rg_matrix *m,
                        const struct rg_unpack *u)
 {
-    for (uint32_t c = 0; c < cols; c += 32, p += 4 * bits) {
+    const bool e2m1 = rg_is_e2m1(m->kind);
+
+    for (uint32_t c = 0; c < m->cols; c += 32, p += 4 * m->bits) {
         __m256i codes;
 
-        switch (bits) { /* a constant each, for the shifts */
+        switch (m->bits) { /* a constant each, for the shifts */
         case 2:
             codes = rg_unpack_32(u, p, 2);
             break;
@@ -38,6 +48,8 @@ static void unpack_row(uint8_t *dst, const uint8_t *p, uint32_t cols, uint32_t b
             codes = rg_unpack_32(u, p, 6);
             break;
         }
+        if (e2m1)
+            codes = rg_e2m1_bytes(codes);
         _mm256_storeu_si256((__m256i *)(void *)(dst + c), codes);
     }
 }
@@ -47,6 +59,20 @@ static void widen_row(uint8_t *dst, const uint8_t *p, uint32_t cols)
     for (uint32_t c = 0; c < cols; c += 16)
         _mm256_storeu_si256((__m256i *)(void *)(dst + 2 * (size_t)c),
                             _mm256_cvtepu8_epi16(rg_load128(p + c)));
+}
+
+static void load_scales(float *dst, const struct rg_matrix *m, uint32_t row)
+{
+    const uint8_t *scales = rg_matrix_scales(m, row);
+    const uint32_t groups = m->cols / m->group_size;
+    uint32_t g = 0;
+
+    for (; rg_is_e2m1(m->kind) && g + 8 <= groups; g += 8) {
+        const __m128i bytes = _mm_loadl_epi64((const __m128i *)(const void *)(scales + g));
+        _mm256_storeu_ps(dst + g, rg_byte_scales8(m->kind, bytes));
+    }
+    for (; g < groups; g++)
+        dst[g] = rg_scale_at(m, scales, g);
 }
 
 /* Rows [row, row + n) of m into scratch; where n < 4 the last one stands for the missing. */
@@ -67,16 +93,17 @@ static void unpack(struct unpacked *w, const struct rg_int8_job *job, uint32_t r
         if (m->bits == 8)
             widen_row(codes, p, m->cols);
         else
-            unpack_row(codes, p, m->cols, m->bits, &u);
+            unpack_row(codes, p, m, &u);
         w->codes[i] = codes;
         w->scale[i] = floats;
-        w->bias[i] = floats + groups;
-        for (uint32_t g = 0; g < groups; g++) {
-            floats[g] = rg_load_float(m->scales + r * rg_matrix_scale_bytes(m), m->dtype, g);
-            floats[groups + g] =
-                rg_load_float(m->biases + r * rg_matrix_scale_bytes(m), m->dtype, g);
-        }
-        floats += 2 * groups;
+        load_scales(floats, m, r);
+        floats += groups;
+        if (m->kind != RG_WEIGHT_AFFINE)
+            continue;
+        w->bias[i] = floats;
+        for (uint32_t g = 0; g < groups; g++)
+            floats[g] = rg_load_float(m->biases + r * rg_matrix_scale_bytes(m), m->dtype, g);
+        floats += groups;
     }
 }
 
@@ -90,8 +117,8 @@ RG_INLINE __m256i broadcast4(const uint8_t *p)
 
 /* Integer dots of the block of 16 at column c: [row][tile], lane = token. */
 RG_INLINE void dot_block_bytes(__m256i dot[ROWS][2], const struct unpacked *w,
-                               const uint8_t *const x[2], uint32_t c, uint32_t tiles,
-                               uint32_t widen)
+                               const uint8_t *const x[2], const __m256i start[2], uint32_t c,
+                               uint32_t tiles, uint32_t widen)
 {
     const __m256i one = _mm256_set1_epi16(1);
 
@@ -100,7 +127,8 @@ RG_INLINE void dot_block_bytes(__m256i dot[ROWS][2], const struct unpacked *w,
         __m256i s[ROWS][2];
 
         for (uint32_t i = 0; i < ROWS; i++)
-            s[i][0] = s[i][1] = _mm256_setzero_si256();
+            for (uint32_t j = 0; j < tiles; j++)
+                s[i][j] = start[j];
 #pragma GCC unroll 4
         for (uint32_t k = begin; k < end; k += 4) {
             __m256i xs[2];
@@ -155,29 +183,40 @@ static void store(const struct rg_int8_job *job, __m256 v, uint32_t row, uint32_
 
 /* n rows from `row` on times `tiles` tiles from `tile` on. */
 RG_INLINE void block(const struct rg_int8_job *job, const struct unpacked *w, uint32_t row,
-                     uint32_t n, uint32_t tile, uint32_t tiles, uint32_t widen)
+                     uint32_t n, uint32_t tile, uint32_t tiles, struct form form)
 {
     const struct rg_qx *x = job->x;
     const uint32_t group_size = job->m->group_size;
     const uint8_t *const q[2] = {x->q + tile * x->q_stride, x->q + (tile + 1) * x->q_stride};
     const float *const scale[2] = {x->scale + tile * x->scale_stride,
                                    x->scale + (tile + 1) * x->scale_stride};
-    const float *const gsum[2] = {x->gsum + tile * x->gsum_stride,
-                                  x->gsum + (tile + 1) * x->gsum_stride};
+    const float *gsum[2];
+    const int16_t *half_sums[2];
     __m256 acc[ROWS][2], accb[ROWS][2];
 
+    for (uint32_t j = 0; j < tiles; j++) {
+        if (form.offset == 0)
+            gsum[j] = x->gsum + (tile + j) * x->gsum_stride;
+        else
+            half_sums[j] = x->half_sums + (tile + j) * x->half_stride;
+    }
     for (uint32_t i = 0; i < ROWS; i++)
         for (uint32_t j = 0; j < tiles; j++)
             acc[i][j] = accb[i][j] = _mm256_setzero_ps();
     for (uint32_t g = 0; g < job->m->cols / group_size; g++) {
         for (uint32_t c = g * group_size; c < (g + 1) * group_size; c += RG_Q8_BLOCK) {
-            __m256i dot[ROWS][2];
+            __m256i dot[ROWS][2], start[2];
             __m256 xs[2];
 
-            if (widen == 0)
+            for (uint32_t j = 0; j < tiles; j++)
+                start[j] = form.offset == 0
+                               ? _mm256_setzero_si256()
+                               : _mm256_mullo_epi16(rg_load256(half_sums[j] + (size_t)c),
+                                                    _mm256_set1_epi16((int16_t)-form.offset));
+            if (form.widen == 0)
                 dot_block_words(dot, w, q, c, tiles);
             else
-                dot_block_bytes(dot, w, q, c, tiles, widen);
+                dot_block_bytes(dot, w, q, start, c, tiles, form.widen);
             for (uint32_t j = 0; j < tiles; j++)
                 xs[j] = _mm256_loadu_ps(scale[j] + (size_t)c / RG_Q8_BLOCK * LANES);
             for (uint32_t i = 0; i < ROWS; i++) {
@@ -187,7 +226,7 @@ RG_INLINE void block(const struct rg_int8_job *job, const struct unpacked *w, ui
                                                 _mm256_cvtepi32_ps(dot[i][j]), acc[i][j]);
             }
         }
-        for (uint32_t i = 0; i < ROWS; i++)
+        for (uint32_t i = 0; form.offset == 0 && i < ROWS; i++)
             for (uint32_t j = 0; j < tiles; j++)
                 accb[i][j] =
                     _mm256_fmadd_ps(_mm256_broadcast_ss(w->bias[i] + g),
@@ -195,10 +234,13 @@ RG_INLINE void block(const struct rg_int8_job *job, const struct unpacked *w, ui
     }
     for (uint32_t i = 0; i < n; i++)
         for (uint32_t j = 0; j < tiles; j++)
-            store(job, _mm256_add_ps(acc[i][j], accb[i][j]), row + i, (tile + j) * LANES);
+            store(job,
+                  form.offset == 0 ? _mm256_add_ps(acc[i][j], accb[i][j])
+                                   : _mm256_mul_ps(acc[i][j], _mm256_set1_ps(job->m->factor)),
+                  row + i, (tile + j) * LANES);
 }
 
-RG_INLINE void tiles(const struct rg_int8_job *job, uint32_t widen)
+RG_INLINE void tiles(const struct rg_int8_job *job, struct form form)
 {
     const uint32_t n_tiles = (job->x->n + LANES - 1) / LANES;
     uint32_t n;
@@ -210,18 +252,22 @@ RG_INLINE void tiles(const struct rg_int8_job *job, uint32_t widen)
         n = job->row_end - r < ROWS ? job->row_end - r : ROWS;
         unpack(&w, job, r, n);
         for (; t + 2 <= n_tiles; t += 2)
-            block(job, &w, r, n, t, 2, widen);
+            block(job, &w, r, n, t, 2, form);
         if (t < n_tiles)
-            block(job, &w, r, n, t, 1, widen);
+            block(job, &w, r, n, t, 1, form);
     }
 }
 
 void rg_int8_tiles_avx2(const struct rg_int8_job *job)
 {
-    if (job->m->bits == 8)
-        tiles(job, 0);
+    if (rg_is_e2m1(job->m->kind))
+        tiles(job, (struct form){.widen = 1, .offset = RG_E2M1_OFFSET});
+    else if (job->m->kind == RG_WEIGHT_INT4)
+        tiles(job, (struct form){.widen = 1, .offset = RG_INT4_OFFSET});
+    else if (job->m->bits == 8)
+        tiles(job, (struct form){.widen = 0});
     else if (job->m->bits == 6)
-        tiles(job, 2);
+        tiles(job, (struct form){.widen = 2});
     else
-        tiles(job, 1);
+        tiles(job, (struct form){.widen = 1});
 }

@@ -63,7 +63,7 @@ static enum rg_layout layout(const struct rg_matrix *m, uint32_t n)
 {
     if (m->cols % 32 != 0) /* an odd number of groups of nvfp4 */
         return RG_LAYOUT_PLAIN;
-    if (n >= RG_TILE && m->kind == RG_WEIGHT_AFFINE)
+    if (n >= RG_TILE)
         return m->bits == 8 ? RG_LAYOUT_TILE16 : RG_LAYOUT_TILE8;
     return m->bits == 4 ? RG_LAYOUT_SPLIT : RG_LAYOUT_PLAIN;
 }
