@@ -139,7 +139,6 @@ const struct rg_kernels *rg_kernels_find(enum rg_cpu_kernels which);
 
 extern const struct rg_kernels rg_kernels_scalar;
 void rg_int8_scalar(const struct rg_int8_job *job); /* layouts PLAIN and SPLIT */
-void rg_dequantise_scalar(const struct rg_matrix *m, uint32_t row, float *dst);
 
 static inline size_t rg_kernels_scratch(uint32_t cols)
 {

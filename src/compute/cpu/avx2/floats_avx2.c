@@ -37,16 +37,75 @@ RG_INLINE void dequantise_row(const struct rg_matrix *m, uint32_t row, float *ds
     }
 }
 
-void rg_dequantise_avx2(const struct rg_matrix *m, uint32_t row, float *dst)
+/* int4, mxfp4 and nvfp4, 16 columns at a time. */
+static void dequantise_nibbles(const struct rg_matrix *m, uint32_t row, float *dst)
 {
-    if (m->kind == RG_WEIGHT_FLOAT) {
-        dequantise_floats(m, row, dst);
-        return;
+    const uint8_t *p = m->data + (size_t)row * rg_matrix_row_bytes(m);
+    const uint8_t *scales = rg_matrix_scales(m, row);
+    const __m256i offset = _mm256_set1_epi32(rg_offset_of(m->kind));
+    const __m128i mask = _mm_set1_epi8(15), table = _mm_setr_epi8(RG_E2M1_TABLE);
+    const bool e2m1 = rg_is_e2m1(m->kind);
+
+    for (uint32_t c = 0; c < m->cols; c += 16, p += 8) {
+        const __m256 scale = _mm256_set1_ps(rg_scale_at(m, scales, c / m->group_size) * m->factor);
+        const __m128i v = _mm_loadl_epi64((const __m128i *)(const void *)p);
+        __m128i codes = _mm_and_si128(_mm_unpacklo_epi8(v, _mm_srli_epi16(v, 4)), mask);
+
+        if (e2m1)
+            codes = _mm_shuffle_epi8(table, codes);
+        for (uint32_t i = 0; i < 16; i += 8) {
+            const __m256i w = _mm256_sub_epi32(_mm256_cvtepu8_epi32(codes), offset);
+            _mm256_storeu_ps(dst + c + i, _mm256_mul_ps(_mm256_cvtepi32_ps(w), scale));
+            codes = _mm_srli_si128(codes, 8);
+        }
     }
-    if (m->kind != RG_WEIGHT_AFFINE) {
-        rg_dequantise_scalar(m, row, dst);
-        return;
+}
+
+/* rg_f32_to_bf16() and back */
+RG_INLINE __m256 round_to_bf16(__m256 x)
+{
+    const __m256i bits = _mm256_castps_si256(x);
+    const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
+    const __m256i up = _mm256_add_epi32(_mm256_add_epi32(bits, _mm256_set1_epi32(0x7FFF)), odd);
+    const __m256i quiet = _mm256_or_si256(bits, _mm256_set1_epi32(0x400000));
+    const __m256i nan = _mm256_castps_si256(_mm256_cmp_ps(x, x, _CMP_UNORD_Q));
+
+    return _mm256_castsi256_ps(
+        _mm256_and_si256(_mm256_blendv_epi8(up, quiet, nan), _mm256_set1_epi32((int)0xFFFF0000u)));
+}
+
+RG_INLINE __m256 e4m3_times(uint64_t eight, float scale, bool fp8)
+{
+    const __m256 w =
+        _mm256_mul_ps(rg_e4m3_8(_mm_cvtsi64_si128((long long)eight)), _mm256_set1_ps(scale));
+
+    return fp8 ? round_to_bf16(w) : w;
+}
+
+/* mxfp8 and fp8; of fp8 the columns are a multiple of nothing. */
+static void dequantise_e4m3(const struct rg_matrix *m, uint32_t row, float *dst)
+{
+    const uint8_t *p = m->data + (size_t)row * rg_matrix_row_bytes(m);
+    const uint8_t *scales = rg_matrix_scales(m, row);
+    const bool fp8 = m->kind == RG_WEIGHT_FP8;
+    const uint32_t whole = m->cols / 8 * 8;
+    uint64_t eight;
+
+    for (uint32_t c = 0; c < whole; c += 8) {
+        memcpy(&eight, p + c, 8);
+        _mm256_storeu_ps(dst + c,
+                         e4m3_times(eight, rg_scale_at(m, scales, c / m->group_size), fp8));
     }
+    if (whole == m->cols)
+        return;
+    eight = 0;
+    memcpy(&eight, p + whole, m->cols - whole);
+    _mm256_maskstore_ps(dst + whole, rg_first_lanes(m->cols - whole),
+                        e4m3_times(eight, rg_scale_at(m, scales, whole / m->group_size), fp8));
+}
+
+static void dequantise_affine(const struct rg_matrix *m, uint32_t row, float *dst)
+{
     switch (m->bits) {
     case 2:
         dequantise_row(m, row, dst, 2);
@@ -65,6 +124,25 @@ void rg_dequantise_avx2(const struct rg_matrix *m, uint32_t row, float *dst)
         break;
     default:
         dequantise_row(m, row, dst, 8);
+        break;
+    }
+}
+
+void rg_dequantise_avx2(const struct rg_matrix *m, uint32_t row, float *dst)
+{
+    switch (m->kind) {
+    case RG_WEIGHT_FLOAT:
+        dequantise_floats(m, row, dst);
+        break;
+    case RG_WEIGHT_AFFINE:
+        dequantise_affine(m, row, dst);
+        break;
+    case RG_WEIGHT_MXFP8:
+    case RG_WEIGHT_FP8:
+        dequantise_e4m3(m, row, dst);
+        break;
+    default:
+        dequantise_nibbles(m, row, dst);
         break;
     }
 }

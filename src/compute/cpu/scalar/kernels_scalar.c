@@ -175,7 +175,7 @@ static void dequantise_e4m3(const struct rg_matrix *m, uint32_t row, float *dst)
     }
 }
 
-void rg_dequantise_scalar(const struct rg_matrix *m, uint32_t row, float *dst)
+static void dequantise(const struct rg_matrix *m, uint32_t row, float *dst)
 {
     switch (m->kind) {
     case RG_WEIGHT_FLOAT:
@@ -261,7 +261,7 @@ const struct rg_kernels rg_kernels_scalar = {
     .quantise = quantise,
     .layout = layout,
     .int8 = rg_int8_scalar,
-    .dequantise = rg_dequantise_scalar,
+    .dequantise = dequantise,
     .dots = dots,
     .mix = mix,
     .f16_load = f16_load,
