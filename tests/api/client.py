@@ -20,8 +20,10 @@ def check(condition, *what):
 
 
 def free_port():
+    # Free on every address: a test may listen on 0.0.0.0, and closed connections of 127.0.0.2 ...
+    # still hold ports of theirs.
     with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
+        s.bind(("", 0))
         return s.getsockname()[1]
 
 
