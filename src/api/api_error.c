@@ -75,6 +75,7 @@ void rg_api_error_from(struct rg_api_error *e, const struct rg_err *err)
     switch (err->code) {
     case RG_E_PEER:
     case RG_E_TIMEOUT:
+    case RG_E_IO: /* the model's files were changed: this node is the lost one */
         (void)rg_api_fail(e, RG_API_NODE_LOST, NULL, "%s", why);
         return;
     case RG_E_CANCELED:

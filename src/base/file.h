@@ -10,7 +10,7 @@
 
 #include "base/err.h"
 
-/* Opens a regular file for reading: *fd is the caller's to close, -1 after a failure, and *bytes the
+/* Opens a regular file for reading: *fd is the caller's to close, -1 after a failure; *bytes is the
  * file's size.  RG_E_USAGE when there is none. */
 RG_CHECKED enum rg_code rg_file_open(int *fd, uint64_t *bytes, const char *path,
                                      struct rg_err *err);

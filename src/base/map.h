@@ -1,8 +1,8 @@
 /* map.h - files mapped for reading, which somebody may cut, overwrite or replace meanwhile.
  *
- * Reading a page that a file no longer has is SIGBUS.  Opening a map installs a handler for it:
- * a fault inside a map puts zeros in the place of the whole map and marks it, the thread goes on,
- * and rg_map_check() says so.  Whoever computes with a map must check it between the last read and the
+ * Reading a page that a file no longer has is SIGBUS.  Opening a map installs a handler for it: a
+ * fault inside a map puts zeros in the place of the whole map and marks it, the thread goes on, and
+ * rg_map_check() says so.  Whoever computes with a map must check it between the last read and the
  * first use of the result: until then the bytes may have been anything.
  * Threads    any; a map is closed when nobody reads it any more.
  * Signals    a SIGBUS elsewhere goes to the handler that was there before.

@@ -27,7 +27,7 @@ static bool is_shard_name(const char *name)
            strcmp(name + n - (sizeof tail - 1), tail) == 0;
 }
 
-/* ---- what is not there ------------------------------------------------------------------------ */
+/* ---- what is not there ----------------------------------------------------------------------- */
 
 /* Programs that copy and download give a file its name at the end.  Until then it has something
  * more around it: NAME.part, NAME.incomplete, NAME.tmp, .NAME.Xa3d1F.  Finds such a name around
@@ -55,7 +55,8 @@ enum rg_code rg_st_missing(const char *dir, const char *name, struct rg_err *err
 
     if (find_unfinished(dir, name, found, sizeof found))
         return rg_fail(err, RG_E_USAGE,
-                       "%s: shard %s is missing; %s is there: its copy or download has not finished",
+                       "%s: shard %s is missing; %s is there: its copy or download has not "
+                       "finished",
                        dir, name, found);
     return rg_fail(err, RG_E_USAGE, "%s: shard %s is missing; is the download complete?", dir,
                    name);
@@ -85,7 +86,7 @@ enum rg_code rg_st_check_finished(const char *path, struct rg_err *err)
                    path, rg_st_file_name(control));
 }
 
-/* ---- what is there ---------------------------------------------------------------------------- */
+/* ---- what is there --------------------------------------------------------------------------- */
 
 static enum rg_code add_file(struct rg_st_files *files, const char *dir, const char *name,
                              struct rg_err *err)

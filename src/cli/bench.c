@@ -68,6 +68,8 @@ static enum rg_code open_model(struct bench *b, const struct rg_llm_options *o, 
         code = rg_pipeline_local_open(&b->pipeline, b->model, b->backend, config->num_hidden_layers,
                                       (positions + BLOCK_TOKENS - 1) / BLOCK_TOKENS, BLOCK_TOKENS,
                                       config->vocab_size, err);
+    if (!code)
+        rg_pipeline_local_watch(b->pipeline, b->checkpoint->tensors);
     return code;
 }
 

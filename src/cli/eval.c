@@ -181,6 +181,7 @@ static enum rg_code open_model(struct eval *e, const struct rg_llm_options *o, s
                                       n_blocks, BLOCK_TOKENS, c->vocab_size, err);
     if (code != RG_OK)
         return code;
+    rg_pipeline_local_watch(e->pipeline, e->checkpoint->tensors);
     e->blocks = rg_calloc(n_blocks, sizeof(*e->blocks));
     e->rows = rg_calloc(e->chunk, sizeof(*e->rows));
     e->logits = rg_calloc((size_t)e->chunk * c->vocab_size, sizeof(*e->logits));

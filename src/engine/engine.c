@@ -9,6 +9,7 @@
 
 #include "base/clock.h"
 #include "base/limits.h"
+#include "base/log.h"
 #include "base/mem.h"
 #include "engine/scheduler.h"
 #include "engine/sequence.h"
@@ -31,6 +32,8 @@ struct rg_engine {
     struct rg_sequence *waiting_first, *waiting_last;
     struct rg_sequence **running; /* owned [parallel]; changed by the engine's thread only */
     struct rg_engine_stats stats;
+    bool is_broken;    /* for good; set by the engine's thread */
+    struct rg_err why; /* of that */
 };
 
 /* ---- submitting ----------------------------------------------------------------------------- */
@@ -62,7 +65,9 @@ static enum rg_code enqueue(struct rg_engine *e, struct rg_sequence *q, uint64_t
     enum rg_code code = RG_OK;
 
     pthread_mutex_lock(&e->lock);
-    if (e->stats.waiting >= RG_LIMIT_QUEUE) {
+    if (e->is_broken) {
+        code = rg_fail(err, e->why.code, "%s", e->why.message);
+    } else if (e->stats.waiting >= RG_LIMIT_QUEUE) {
         code = rg_fail(err, RG_E_LIMIT, "%u requests are waiting already: try again later",
                        e->stats.waiting);
     } else {
@@ -119,6 +124,18 @@ void rg_engine_stats(struct rg_engine *e, struct rg_engine_stats *out)
     pthread_mutex_lock(&e->lock);
     *out = e->stats;
     pthread_mutex_unlock(&e->lock);
+}
+
+bool rg_engine_is_broken(struct rg_engine *e, struct rg_err *why)
+{
+    bool is_broken;
+
+    pthread_mutex_lock(&e->lock);
+    is_broken = e->is_broken;
+    if (is_broken)
+        *why = e->why;
+    pthread_mutex_unlock(&e->lock);
+    return is_broken;
 }
 
 /* ---- the thread: coming and going ------------------------------------------------------------ */
@@ -213,6 +230,34 @@ static void end_canceled(struct rg_engine *e, struct rg_sequence *waiting)
     }
 }
 
+/* Looks at the pipeline; when it is broken, ends everything. */
+static bool check_pipeline(struct rg_engine *e)
+{
+    struct rg_sequence *waiting;
+    struct rg_err why = {0};
+
+    if (e->is_broken || rg_pipeline_check(e->pipeline, &why) == RG_OK)
+        return !e->is_broken;
+    rg_log(RG_LOG_ERROR, "engine", why.message, "running=%u waiting=%u", e->stats.running,
+           e->stats.waiting);
+    pthread_mutex_lock(&e->lock);
+    e->is_broken = true;
+    e->why = why;
+    waiting = e->waiting_first;
+    e->waiting_first = e->waiting_last = NULL;
+    e->stats.waiting = 0;
+    pthread_mutex_unlock(&e->lock);
+    while (e->stats.running > 0)
+        end(e, e->running[0], RG_END_ERROR, &why);
+    while (waiting) {
+        struct rg_sequence *q = waiting;
+
+        waiting = q->next;
+        end(e, q, RG_END_ERROR, &why);
+    }
+    return false;
+}
+
 /* ---- the thread: steps ----------------------------------------------------------------------- */
 
 /* After a step that computed its last row: samples from its logits. */
@@ -289,7 +334,7 @@ static void step_all(struct rg_engine *e)
     enum rg_code code;
 
     code = run_step(e, e->running, n, &err);
-    if (code == RG_OK)
+    if (code == RG_OK || !check_pipeline(e))
         return;
     if (n == 1 || code != RG_E_INTERNAL) {
         while (e->stats.running > 0)
@@ -299,8 +344,11 @@ static void step_all(struct rg_engine *e)
     for (uint32_t i = n; i > 0; i--) {
         struct rg_sequence *q = e->running[i - 1];
 
-        if (run_step(e, &q, 1, &err) != RG_OK)
-            end(e, q, RG_END_ERROR, &err);
+        if (run_step(e, &q, 1, &err) == RG_OK)
+            continue;
+        if (!check_pipeline(e))
+            return;
+        end(e, q, RG_END_ERROR, &err);
     }
 }
 
@@ -341,6 +389,9 @@ static void *run(void *arg)
         end_canceled(e, canceled);
         if (stop)
             break;
+        /* A busy engine finds out from its steps. */
+        if (e->stats.running == 0 && !check_pipeline(e))
+            continue;
         pthread_mutex_lock(&e->lock);
         admit(e);
         pthread_mutex_unlock(&e->lock);

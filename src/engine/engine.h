@@ -10,6 +10,8 @@
  *            only hand them on.
  * Admission  a request waits in a queue (RG_LIMIT_QUEUE, then RG_E_LIMIT from submit) until blocks
  *            for its prompt and its max_tokens are free: an admitted one never runs out of memory.
+ * Broken     when the pipeline says that no step can be right any more (a file of the weights was
+ *            changed under it), every request ends with its error, and so does every later submit.
  * Cancel     takes effect before the next step; the END event says RG_END_CANCELED. */
 #ifndef RG_ENGINE_ENGINE_H
 #define RG_ENGINE_ENGINE_H
@@ -73,7 +75,7 @@ RG_CHECKED enum rg_code rg_engine_open(struct rg_engine **out, struct rg_pipelin
 /* Ends every request with RG_END_CANCELED, then stops the thread. */
 void rg_engine_close(struct rg_engine *e); /* accepts NULL */
 
-/* RG_E_LIMIT: queue full (try again later); RG_E_USAGE: n_tokens >= context. */
+/* RG_E_IO: broken; RG_E_LIMIT: queue full (try again later); RG_E_USAGE: n_tokens >= context. */
 RG_CHECKED enum rg_code rg_engine_submit(struct rg_engine *e, const struct rg_request *request,
                                          uint64_t *id, struct rg_err *err);
 void rg_engine_cancel(struct rg_engine *e, uint64_t id); /* an id that has ended is ignored */
@@ -84,6 +86,10 @@ struct rg_engine_stats {
     uint64_t prompt_tokens, generated_tokens, steps;
     int64_t heartbeat_ns; /* rg_clock_ns() of the last turn of the engine's loop */
 };
+
+/* True when no request can be answered any more, with the reason.  An idle engine looks every
+ * second.  Any thread. */
+bool rg_engine_is_broken(struct rg_engine *e, struct rg_err *why);
 
 /* A snapshot, from any thread.  An idle engine turns its loop every second, so an old heartbeat
  * means a stuck engine. */

@@ -125,9 +125,10 @@ static enum rg_code open_engine(struct rg_llm *l, const struct rg_llm_options *o
 
     code = rg_pipeline_local_open(&pipeline, l->model, l->backend, c->num_hidden_layers, blocks,
                                   BLOCK_TOKENS, c->vocab_size, err);
-    if (code == RG_OK)
-        code = rg_engine_open(&l->engine, pipeline, &options, err);
-    return code;
+    if (code != RG_OK)
+        return code;
+    rg_pipeline_local_watch(pipeline, l->checkpoint->tensors);
+    return rg_engine_open(&l->engine, pipeline, &options, err);
 }
 
 static enum rg_code open_model(struct rg_llm *l, const struct rg_llm_options *o, struct rg_err *err)
@@ -146,6 +147,8 @@ static enum rg_code open_model(struct rg_llm *l, const struct rg_llm_options *o,
     /* Weights that exceed the memory would push each other out: they come as they are needed. */
     if (l->checkpoint->total_bytes < physical_bytes() / 10 * 9)
         code = rg_preload(l->checkpoint, &part, o->on_progress, o->ud, err);
+    if (code == RG_OK)
+        code = rg_tensor_set_check(l->checkpoint->tensors, err);
     return code ? code : open_engine(l, o, err);
 }
 

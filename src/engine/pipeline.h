@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "checkpoint/safetensors.h"
 #include "compute/compute.h"
 #include "model/model.h"
 
@@ -27,6 +28,8 @@ struct rg_pipeline_ops {
     enum rg_code (*submit)(struct rg_pipeline *p, struct rg_pipe_step *step, struct rg_err *err);
     /* Waits for the oldest step.  A failure is that step's. */
     enum rg_code (*collect)(struct rg_pipeline *p, struct rg_pipe_step **step, struct rg_err *err);
+    /* RG_OK, or why no step can ever be right again.  Any time between steps; NULL: always well. */
+    enum rg_code (*check)(struct rg_pipeline *p, struct rg_err *err);
     void (*close)(struct rg_pipeline *p);
 };
 
@@ -42,6 +45,11 @@ RG_CHECKED enum rg_code rg_pipeline_local_open(struct rg_pipeline **out, struct 
                                                struct rg_backend *backend, uint32_t n_layers,
                                                uint32_t n_blocks, uint32_t block_tokens,
                                                uint32_t vocab_size, struct rg_err *err);
+/* Looks at the model's files (borrowed) after every step, and when it is asked: a step that read
+ * anything but what was opened fails. */
+void rg_pipeline_local_watch(struct rg_pipeline *p, const struct rg_tensor_set *files);
+
+RG_CHECKED enum rg_code rg_pipeline_check(struct rg_pipeline *p, struct rg_err *err);
 void rg_pipeline_close(struct rg_pipeline *p); /* accepts NULL */
 
 #endif

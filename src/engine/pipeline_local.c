@@ -10,6 +10,7 @@ struct local {
     struct rg_backend *backend;
     struct rg_kv *kv;
     struct rg_pipe_step *pending; /* submitted, not yet collected */
+    const struct rg_tensor_set *files; /* borrowed; NULL: not watched */
 };
 
 static enum rg_code submit(struct rg_pipeline *p, struct rg_pipe_step *step, struct rg_err *err)
@@ -42,14 +43,26 @@ static enum rg_code compute(struct local *l, struct rg_pipe_step *step, struct r
     return code == RG_OK ? end_code : code;
 }
 
+static enum rg_code check(struct rg_pipeline *p, struct rg_err *err)
+{
+    const struct local *l = (const struct local *)p;
+
+    return l->files ? rg_tensor_set_check(l->files, err) : RG_OK;
+}
+
 static enum rg_code collect(struct rg_pipeline *p, struct rg_pipe_step **step, struct rg_err *err)
 {
     struct local *l = (struct local *)p;
+    enum rg_code code, files_code;
 
     assert(l->pending);
     *step = l->pending;
     l->pending = NULL;
-    return compute(l, *step, err);
+    code = compute(l, *step, err);
+    /* After the last read of a weight, and before anybody looks at the logits; if it fails, values
+     * that are not finite are only what follows from it. */
+    files_code = check(p, err);
+    return files_code == RG_OK ? code : files_code;
 }
 
 static void close_local(struct rg_pipeline *p)
@@ -61,7 +74,7 @@ static void close_local(struct rg_pipeline *p)
 }
 
 static const struct rg_pipeline_ops local_ops = {
-    .submit = submit, .collect = collect, .close = close_local};
+    .submit = submit, .collect = collect, .check = check, .close = close_local};
 
 static enum rg_code open_kv(struct local *l, uint32_t n_layers, struct rg_err *err)
 {
@@ -105,6 +118,16 @@ enum rg_code rg_pipeline_local_open(struct rg_pipeline **out, struct rg_model *m
     }
     *out = &l->base;
     return RG_OK;
+}
+
+void rg_pipeline_local_watch(struct rg_pipeline *p, const struct rg_tensor_set *files)
+{
+    ((struct local *)p)->files = files;
+}
+
+enum rg_code rg_pipeline_check(struct rg_pipeline *p, struct rg_err *err)
+{
+    return p->ops->check ? p->ops->check(p, err) : RG_OK;
 }
 
 void rg_pipeline_close(struct rg_pipeline *p)

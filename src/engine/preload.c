@@ -66,27 +66,23 @@ static void touch_each(const uint8_t *const *data_of, uint32_t n, uint64_t bytes
                        struct progress *progress)
 {
     for (uint32_t i = 0; data_of && i < n; i++)
-        touch(data_of[i], bytes / n, progress);
+        touch(data_of[i], bytes, progress);
 }
 
 /* The bytes of a weight's own tensor and of each of its two group tensors. */
 static void touch_weight(const struct rg_weight_desc *w, struct progress *progress)
 {
-    const uint64_t values = (uint64_t)w->lead * w->rows * w->cols;
-    const uint64_t value_bits = w->bits > 0 ? w->bits : rg_dtype_bits(w->dtype);
-    const uint64_t data_bytes = values * value_bits / 8;
-    const uint64_t group_bytes =
-        w->group_size > 0 ? values / w->group_size * rg_dtype_bits(w->dtype) / 8 : 0;
+    const uint64_t data_bytes = rg_weight_data_bytes(w), scale_bytes = rg_weight_scale_bytes(w);
 
     if (w->data_of) {
         touch_each(w->data_of, w->lead, data_bytes, progress);
-        touch_each(w->scales_of, w->lead, group_bytes, progress);
-        touch_each(w->biases_of, w->lead, group_bytes, progress);
+        touch_each(w->scales_of, w->lead, scale_bytes, progress);
+        touch_each(w->biases_of, w->lead, scale_bytes, progress);
         return;
     }
-    touch(w->data, data_bytes, progress);
-    touch(w->scales, group_bytes, progress);
-    touch(w->biases, group_bytes, progress);
+    touch(w->data, data_bytes * w->lead, progress);
+    touch(w->scales, scale_bytes * w->lead, progress);
+    touch(w->biases, scale_bytes * w->lead, progress);
 }
 
 enum rg_code rg_preload(const struct rg_checkpoint *c, const struct rg_model_part *part,

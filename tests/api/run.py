@@ -24,7 +24,9 @@ ROOT = HERE.parent.parent
 sys.path.insert(0, str(HERE))
 
 import body_matrix
+import changed_files
 import chat
+import frames
 import http_matrix
 import json_suite
 import lifecycle
@@ -66,7 +68,7 @@ def sdk(command):
 
 
 def on_one_server(runner, args, server):
-    for module in (chat, http_matrix, body_matrix):
+    for module in (chat, http_matrix, body_matrix, frames):
         for name, fn in tests_of(module):
             runner.run(name, lambda fn=fn: fn(server))
     if args.json_suite and args.json_suite.is_dir():
@@ -137,8 +139,9 @@ def main():
         if runner.failed:
             print("the server's last words:")
             print("".join(open(scratch + "/server.log").readlines()[-15:]))
-        for name, fn in tests_of(lifecycle):
-            runner.run(name, lambda fn=fn: fn(binary, model))
+        for module in (lifecycle, changed_files):
+            for name, fn in tests_of(module):
+                runner.run(name, lambda fn=fn: fn(binary, model))
         if args.fast_check:
             tiny_model.main(scratch + "/random")
             runner.run("properties", lambda: properties(binary, scratch + "/random",

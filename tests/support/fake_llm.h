@@ -165,6 +165,7 @@ struct rg_engine {
     struct fake_request log[FAKE_REQUESTS]; /* the latest submitted ones, by id modulo */
     atomic_int          live, canceled;
     _Atomic int64_t     silence_ns;
+    atomic_bool         broken;
 };
 
 static struct rg_engine fake_engine;
@@ -295,6 +296,13 @@ void rg_engine_stats(struct rg_engine *e, struct rg_engine_stats *out)
     memset(out, 0, sizeof *out);
     out->running = (uint32_t)atomic_load(&e->live);
     out->heartbeat_ns = rg_clock_ns() - atomic_load(&e->silence_ns);
+}
+
+bool rg_engine_is_broken(struct rg_engine *e, struct rg_err *why)
+{
+    if (atomic_load(&e->broken))
+        rg_fail(why, RG_E_IO, "model.safetensors: \"gone\"\n");
+    return atomic_load(&e->broken);
 }
 
 /* ---- the model ---- */

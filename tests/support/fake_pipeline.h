@@ -6,6 +6,7 @@
 #ifndef TESTS_SUPPORT_FAKE_PIPELINE_H
 #define TESTS_SUPPORT_FAKE_PIPELINE_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
@@ -24,6 +25,7 @@ struct fake {
     uint32_t fail_at; /* this step (1 = the first) fails with fail_code */
     enum rg_code fail_code;
     bool fail_submit;
+    atomic_bool is_broken; /* no step is right any more */
 
     pthread_mutex_t lock;
     pthread_cond_t change;
@@ -115,6 +117,8 @@ static inline enum rg_code fake_collect(struct rg_pipeline *p, struct rg_pipe_st
     wait_at_gate(f);
     *step = f->pending;
     f->pending = NULL;
+    if (atomic_load(&f->is_broken))
+        return rg_fail(err, RG_E_INTERNAL, "nothing but zeros");
     if (f->n_steps == f->fail_at)
         return rg_fail(err, f->fail_code, "a peer is lost");
     if ((*step)->batch.n_rows > f->rows_most)
@@ -136,6 +140,13 @@ static inline enum rg_code fake_collect(struct rg_pipeline *p, struct rg_pipe_st
     return RG_OK;
 }
 
+static inline enum rg_code fake_check(struct rg_pipeline *p, struct rg_err *err)
+{
+    struct fake *f = (struct fake *)p;
+
+    return atomic_load(&f->is_broken) ? rg_fail(err, RG_E_IO, "a file was changed") : RG_OK;
+}
+
 static inline void fake_close(struct rg_pipeline *p)
 {
     struct fake *f = (struct fake *)p;
@@ -145,7 +156,7 @@ static inline void fake_close(struct rg_pipeline *p)
 }
 
 static const struct rg_pipeline_ops fake_ops = {
-    .submit = fake_submit, .collect = fake_collect, .close = fake_close};
+    .submit = fake_submit, .collect = fake_collect, .check = fake_check, .close = fake_close};
 
 static inline struct rg_engine *open_engine(uint32_t n_blocks, struct rg_engine_options options)
 {

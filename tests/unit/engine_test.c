@@ -13,6 +13,7 @@
 #include "support/fake_pipeline.h"
 #include "base/clock.h"
 #include "base/limits.h"
+#include "base/log.h"
 #include "base/mem.h"
 #include "engine/engine.h"
 
@@ -420,6 +421,74 @@ static void a_lost_pipeline_ends_all_in_the_step_and_the_engine_goes_on(void **s
     }
 }
 
+static void expect_broken(struct rg_engine *e)
+{
+    static struct watch late;
+    struct rg_err why = {.message = ""};
+    uint64_t id;
+
+    assert_true(rg_engine_is_broken(e, &why));
+    assert_string_equal(why.message, "a file was changed");
+    fill_prompt(&late, 7, 7);
+    const struct rg_request request = {.tokens = late.prompt,
+                                       .n_tokens = late.n_prompt,
+                                       .max_tokens = 3,
+                                       .on_event = on_event,
+                                       .ud = &late};
+
+    assert_int_equal(rg_engine_submit(e, &request, &id, &why), RG_E_IO);
+    assert_string_equal(why.message, "a file was changed");
+    assert_int_equal(late.n_ends, 0);
+}
+
+static void a_broken_pipeline_ends_everything_for_good(void **state)
+{
+    static struct watch w[4];
+    struct rg_engine *e =
+        open_engine(32, (struct rg_engine_options){.context = 64, .parallel = 2, .chunk_rows = 64});
+    struct rg_err why;
+
+    (void)state;
+    assert_false(rg_engine_is_broken(e, &why));
+    fake.shut_at = 3; /* two steps go well */
+    for (uint32_t i = 0; i < 4; i++) {
+        fill_prompt(&w[i], 10, i);
+        submit(e, &w[i], 20);
+    }
+    await_step();
+    atomic_store(&fake.is_broken, true);
+    open_gate();
+    for (uint32_t i = 0; i < 4; i++) {
+        await_end(&w[i]);
+        assert_int_equal(w[i].reason, RG_END_ERROR);
+        assert_int_equal(w[i].err.code, RG_E_IO);
+        assert_string_equal(w[i].err.message, "a file was changed");
+        assert_true(w[i].n_tokens <= 2); /* nothing of the step that read the zeros */
+        expect_right_tokens(&w[i]);
+    }
+    expect_broken(e);
+    atomic_store(&fake.is_broken, false); /* it stays so */
+    usleep(10000);
+    expect_broken(e);
+    expect_idle(e);
+    rg_engine_close(e);
+}
+
+static void an_idle_engine_finds_out_that_it_is_broken(void **state)
+{
+    struct rg_engine *e =
+        open_engine(4, (struct rg_engine_options){.context = 64, .parallel = 1, .chunk_rows = 16});
+    struct rg_err why;
+
+    (void)state;
+    atomic_store(&fake.is_broken, true);
+    for (int i = 0; i < 100 && !rg_engine_is_broken(e, &why); i++)
+        usleep(50000);
+    expect_broken(e);
+    assert_int_equal(fake.n_steps, 0);
+    rg_engine_close(e);
+}
+
 static void a_value_that_is_not_finite_ends_only_its_own_sequence(void **state)
 {
     static struct watch good[3], bad;
@@ -587,6 +656,8 @@ int main(void)
         cmocka_unit_test(requests_wait_for_blocks),
         cmocka_unit_test(a_short_prompt_does_not_wait_for_a_long_one),
         cmocka_unit_test(a_lost_pipeline_ends_all_in_the_step_and_the_engine_goes_on),
+        cmocka_unit_test(a_broken_pipeline_ends_everything_for_good),
+        cmocka_unit_test(an_idle_engine_finds_out_that_it_is_broken),
         cmocka_unit_test(a_value_that_is_not_finite_ends_only_its_own_sequence),
         cmocka_unit_test(closing_cancels_everything_once),
         cmocka_unit_test(decoding_allocates_nothing),
@@ -595,5 +666,6 @@ int main(void)
         cmocka_unit_test(short_memory_leaves_nothing_behind),
     };
 
+    rg_log_setup(RG_LOG_OFF, RG_LOG_TEXT);
     return cmocka_run_group_tests(tests, NULL, no_memory_is_left);
 }

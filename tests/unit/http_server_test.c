@@ -241,6 +241,32 @@ static void all_bodies_together_have_a_limit(void **state)
     test_free(spaces);
 }
 
+/* The engine may work on a request for long; its body is gone by then. */
+static void a_body_counts_only_until_it_was_parsed(void **state)
+{
+    enum { CLIENTS = RG_LIMIT_BODIES_BYTES / RG_LIMIT_BODY_BYTES + 4 };
+    static const char    chat[] = "{\"model\":\"fake-model\",\"messages\":"
+                                  "[{\"role\":\"user\",\"content\":\"Hi\"}]}";
+    static struct client clients[CLIENTS];
+    const size_t         length = RG_LIMIT_BODY_BYTES;
+    char                *body = test_malloc(length);
+
+    (void)state;
+    memset(body, ' ', length);
+    memcpy(body, chat, sizeof chat - 1);
+    atomic_store(&fake.hold, 1);
+    for (int i = 0; i < CLIENTS; i++) {
+        open_client(&clients[i]);
+        send_body_head(&clients[i], length);
+        send_bytes(&clients[i], body, length);
+        wait_for_live(i + 1);
+    }
+    for (int i = 0; i < CLIENTS; i++)
+        close_client(&clients[i]);
+    wait_for_live(0);
+    test_free(body);
+}
+
 /* The same bytes, cut everywhere, give the same answer (but for ids and times). */
 static void bytes_may_come_one_by_one(void **state)
 {
@@ -289,6 +315,16 @@ static void a_stuck_engine_is_not_healthy(void **state)
     atomic_store(&fake_engine.silence_ns, 6000000000);
     expect_answer(GET_CLOSE("/health"), "HTTP/1.1 503", "\"status\":\"degraded\"");
     atomic_store(&fake_engine.silence_ns, 0);
+    expect_answer(GET_CLOSE("/health"), "HTTP/1.1 200", "\"status\":\"ok\"");
+}
+
+static void a_broken_engine_says_why(void **state)
+{
+    (void)state;
+    atomic_store(&fake_engine.broken, true);
+    expect_answer(GET_CLOSE("/health"), "HTTP/1.1 503",
+                  "{\"status\":\"failed\",\"reason\":\"model.safetensors: \\\"gone\\\"\\n\"}");
+    atomic_store(&fake_engine.broken, false);
     expect_answer(GET_CLOSE("/health"), "HTTP/1.1 200", "\"status\":\"ok\"");
 }
 
@@ -449,9 +485,11 @@ int main(void)
         TEST(continues_only_a_request_that_will_be_taken),
         TEST(refuses_a_large_body_before_it_has_come),
         TEST(all_bodies_together_have_a_limit),
+        TEST(a_body_counts_only_until_it_was_parsed),
         TEST(bytes_may_come_one_by_one),
         TEST(a_server_without_a_model_says_that_it_loads),
         TEST(a_stuck_engine_is_not_healthy),
+        TEST(a_broken_engine_says_why),
         TEST(keys_are_asked_for),
         TEST(a_drain_lets_answers_finish),
         TEST(a_drain_ends_at_its_deadline),
