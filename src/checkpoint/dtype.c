@@ -1,4 +1,4 @@
-/* dtype.c - the element types of safetensors, and the names of our enums. */
+/* dtype.c - the element types of safetensors, the names of our enums, and the sizes of weights. */
 #include <string.h>
 
 #include "checkpoint/st_table.h"
@@ -69,4 +69,22 @@ const char *rg_weight_kind_name(enum rg_weight_kind k)
                                         "mxfp8", "int4",   "fp8"};
 
     return (size_t)k < sizeof names / sizeof names[0] ? names[k] : "unknown";
+}
+
+uint64_t rg_weight_data_bytes(const struct rg_weight_desc *d)
+{
+    const uint64_t values = (uint64_t)d->rows * d->cols;
+
+    return values * (d->kind == RG_WEIGHT_FLOAT ? rg_dtype_bits(d->dtype) : d->bits) / 8;
+}
+
+uint64_t rg_weight_scale_bytes(const struct rg_weight_desc *d)
+{
+    const uint64_t unit = rg_dtype_bits(d->dtype) / 8, group = d->group_size;
+
+    if (d->kind == RG_WEIGHT_FLOAT)
+        return 0;
+    if (d->kind == RG_WEIGHT_FP8) /* one per block, the last ones may be partly filled */
+        return ((d->rows + group - 1) / group) * ((d->cols + group - 1) / group) * unit;
+    return d->rows * (d->cols / group) * unit;
 }

@@ -53,4 +53,8 @@ struct rg_weight_desc {
     const uint8_t *const *data_of, *const *scales_of, *const *biases_of;
 };
 
+/* Bytes of one of its `lead` matrices: the codes or floats; the scales, and so the biases, too. */
+uint64_t rg_weight_data_bytes(const struct rg_weight_desc *d);
+uint64_t rg_weight_scale_bytes(const struct rg_weight_desc *d);
+
 #endif

@@ -42,19 +42,13 @@ static enum rg_code add_tensor(struct rg_read_plan *plan, const uint8_t *data,
 static enum rg_code add_module(struct rg_read_plan *plan, const struct rg_weight_desc *w,
                                uint32_t lead, struct rg_err *err)
 {
-    const uint64_t values = (uint64_t)w->rows * w->cols;
-    const uint32_t unit = rg_dtype_bits(w->dtype) / 8; /* bytes of a float, scale or bias */
-
-    if (w->kind == RG_WEIGHT_FLOAT)
-        return add_tensor(plan, w->data, w->data_of, values * unit, lead, err);
-
-    const uint64_t group_bytes = values / w->group_size * unit;
-    enum rg_code code = add_tensor(plan, w->data, w->data_of, values * w->bits / 8, lead, err);
+    const uint64_t scale_bytes = rg_weight_scale_bytes(w);
+    enum rg_code code = add_tensor(plan, w->data, w->data_of, rg_weight_data_bytes(w), lead, err);
 
     if (!code)
-        code = add_tensor(plan, w->scales, w->scales_of, group_bytes, lead, err);
+        code = add_tensor(plan, w->scales, w->scales_of, scale_bytes, lead, err);
     if (!code)
-        code = add_tensor(plan, w->biases, w->biases_of, group_bytes, lead, err);
+        code = add_tensor(plan, w->biases, w->biases_of, scale_bytes, lead, err);
     return code;
 }
 
