@@ -5,7 +5,8 @@ usage: make_tiny.py [--out DIR] [--filter TEXT]          (needs mlx[cpu] and mlx
 
 The checkpoints come out of mlx-lm's own classes, quantiser, recipes and writer.  The logits are
 those of the stored (rounded, quantised) weights with all arithmetic in float32: MLX's bf16 path on
-a CPU is no oracle.  Two things mlx-lm would not do are done by hand, see store_old_kv and rewrite.
+a CPU is no oracle.  Things mlx-lm would not do are done by hand: store_old_kv, rewrite, and the
+formats of other programs (hf_layout.py).
 """
 import argparse
 import hashlib
@@ -15,14 +16,22 @@ import sys
 from pathlib import Path
 
 import mlx.core as mx
+import mlx.nn as nn
 import numpy as np
 from mlx.utils import tree_flatten, tree_map_with_path, tree_unflatten
 from mlx_lm.convert import mixed_quant_predicate_builder
+from mlx_lm.models.switch_layers import QuantizedSwitchLinear, SwitchLinear
 from mlx_lm.utils import _get_classes, load_model, quantize_model, save_config, save_model
 
+import hf_layout
 from tiny_specs import ROWS
 
 LOGIT_SPREAD = 3.0  # standard deviation of the logits
+BLOCK_MODES = {"mxfp4": (32, 4), "nvfp4": (16, 4), "mxfp8": (32, 8)}
+
+# Rows of mxfp4, nvfp4 and mxfp8 are bf16 whatever the model is; the sum after them must not be.
+embedding_row = nn.QuantizedEmbedding.__call__
+nn.QuantizedEmbedding.__call__ = lambda self, x: embedding_row(self, x).astype(mx.float32)
 
 
 def generator(*names):
@@ -79,9 +88,20 @@ def seeds_mix(model):
     return predicate
 
 
+def modes_mix(path, module):
+    """Every mode in one model."""
+    kinds = {"embed_tokens": "nvfp4", "o_proj": "mxfp8", "gate_proj": "nvfp4", "down_proj": "mxfp8",
+             "kv_a_proj_with_mqa": "affine", "lm_head": "affine", "up_proj": "mxfp4"}
+    mode = kinds.get(path.rpartition(".")[2], "mxfp4")
+    group, bits = BLOCK_MODES.get(mode, (64, 6))
+    return {"group_size": group, "bits": bits, "mode": mode}
+
+
 def predicate_for(model, scheme, options):
     if scheme == "mixed_346":
         chosen = seeds_mix(model)
+    elif scheme == "mixed_modes":
+        chosen = modes_mix
     elif scheme.startswith("mixed"):
         chosen = mixed_quant_predicate_builder(scheme, model, 64)
     else:
@@ -107,11 +127,19 @@ def is_mla_part(path):
 def quantised(model, config, scheme, options):
     if scheme is None:
         return model, config
-    group, bits = 64, 4
-    if not scheme.startswith("mixed"):
+    group, bits, mode = 64, 4, "affine"
+    if scheme in BLOCK_MODES:
+        (group, bits), mode = BLOCK_MODES[scheme], scheme
+    elif scheme == "mixed_modes":
+        group, bits, mode = 32, 4, "mxfp4"
+    elif not scheme.startswith("mixed"):
         bits, group = map(int, scheme.split("/"))
-    model, config = quantize_model(model, config, group, bits,
+    model, config = quantize_model(model, config, group, bits, mode,
+                                   options.get("global_scale", False),
                                    quant_predicate=predicate_for(model, scheme, options))
+    if options.get("unlisted"):
+        for key in [k for k, v in config["quantization"].items() if isinstance(v, dict)]:
+            del config["quantization"][key]
     if "false_for" in options:
         config["quantization"][options["false_for"]] = False
     return model, config
@@ -156,6 +184,26 @@ def store_old_kv(model, config, scheme):
         attention.embed_q.weight = mx.contiguous(parts[:, :nope].swapaxes(-1, -2))
         attention.unembed_out.weight = mx.contiguous(parts[:, nope:])
     return stored
+
+
+def check_modes(name, model):
+    """mlx's float modes against their definition; a stack with global scales becomes floats,
+    because mlx multiplies by those on a GPU only."""
+    for path, module in model.named_modules():
+        mode = getattr(module, "mode", "affine")
+        if mode not in BLOCK_MODES:
+            continue
+        scale = module.get("global_scale")
+        want = hf_layout.decode_mlx(module.weight, module.scales, mode, scale)
+        if scale is None:
+            got = mx.dequantize(module.weight, module.scales, mode=mode, dtype=mx.float32)
+            if not np.array_equal(np.array(got), want):
+                sys.exit(f"{name}: {path}: mlx does not read {mode} as defined")
+            continue
+        assert isinstance(module, QuantizedSwitchLinear)
+        dense = SwitchLinear(want.shape[2], want.shape[1], want.shape[0], bias=False)
+        dense.weight = mx.array(want)
+        model.update_modules(tree_unflatten([(path, dense)]))
 
 
 def float32_logits(model, tokens):
@@ -213,6 +261,46 @@ def write_tensors(directory, tensors, n_shards):
     (directory / "model.safetensors.index.json").write_text(text)
 
 
+def is_foreign(scheme):
+    return scheme is not None and scheme.partition("/")[0] in ("hf", "int4", "fp8", "mxfp4_packed")
+
+
+def make_foreign(directory, name, model, config, scheme, options):
+    """A checkpoint of another program.  The logits are those of the float32 weights that it means;
+    where mlx-lm loads the directory, it must get the same."""
+    weights = hf_layout.transformers_names(dict(tree_flatten(model.parameters())), config)
+    if options.get("head_copy"):
+        weights["lm_head.weight"] = weights["model.embed_tokens.weight"]
+    tensors, meaning = hf_layout.encode(weights, scheme)
+    quantization = hf_layout.quantization_config(scheme)
+    if quantization:
+        where = config["text_config"] if "text_config" in config else config
+        where["quantization_config"] = quantization
+    hf_layout.write_safetensors(directory / "model.safetensors", tensors)
+    (directory / "config.json").write_text(json.dumps(config, indent=4) + "\n")
+    model_class, args_class = _get_classes(config)
+    model = model_class(args_class.from_dict(config))
+    model.load_weights(list(model.sanitize(meaning).items()))
+    model.eval()
+    if options.get("mlx_lm", True):
+        same, _ = load_model(directory)
+        tokens = list(range(20))
+        want, got = float32_logits(model, tokens), float32_logits(same, tokens)
+        if np.abs(want - got).max() > 1e-5 * np.abs(want).max():
+            sys.exit(f"{name}: mlx-lm reads it differently")
+        model = same
+    for key, shape in options.get("extra", {}).items():
+        tensors[key] = hf_layout.stored(mx.ones(shape, dtype=mx.bfloat16))
+    for key, value in options.get("config", {}).items():
+        if value is None:
+            config.pop(key, None)
+        else:
+            config[key] = value
+    hf_layout.write_safetensors(directory / "model.safetensors", tensors)
+    (directory / "config.json").write_text(json.dumps(config, indent=4) + "\n")
+    store_expected(directory, name, model, config, options)
+
+
 def make(out, name, config, scheme, options):
     directory = out / name
     shutil.rmtree(directory, ignore_errors=True)
@@ -220,6 +308,9 @@ def make(out, name, config, scheme, options):
     dtype = options.get("dtype", "bfloat16")
     config = {**json.loads(json.dumps(config)), "torch_dtype": dtype}
     model = float_model(name, config, dtype, options.get("latent", 1.0))
+    if is_foreign(scheme):
+        make_foreign(directory, name, model, config, scheme, options)
+        return
     model, config = quantised(model, config, scheme, options)
     edited = {"old_kv", "unstacked", "extra", "config", "shards"} & set(options)
     if options.get("old_kv"):
@@ -232,6 +323,7 @@ def make(out, name, config, scheme, options):
         save_config(dict(config), directory / "config.json")
         model, _ = load_model(directory)
         tensors = dict(tree_flatten(model.parameters()))
+        check_modes(name, model)
     if edited:
         rewrite(directory, tensors, config, options)
         save_config(config, directory / "config.json")

@@ -14,6 +14,13 @@ A row is (name, config.json without quantization, scheme, options).  Options:
   false_for module path that is left float and listed as false
   n_tokens  length of the token list
   latent    gain of q_a_proj and kv_a_proj_with_mqa: small, so that their norms' eps counts
+  global_scale  nvfp4: one more scale per expert
+  unlisted  config.json has the globals alone, though modules differ
+  head_copy transformers' file of a tied model that holds lm_head, too
+  mlx_lm    False: mlx-lm cannot load it (the format is not its own in this family)
+Schemes beside BITS/GROUP and mlx-lm's recipes: mlx's modes, mixed_modes, and those of hf_layout.py:
+hf (floats as transformers stores them), int4/GROUP/experts or int4/GROUP/DTYPE-OF-SCALES, fp8 or
+fp8/DTYPE, mxfp4_packed.
 """
 
 LLAMA = {
@@ -66,6 +73,15 @@ def kimi_k25(**changes):
 def rope(kind, **values):
     return {"rope_type": kind, **values}
 
+
+# The later rows are about how weights are stored: little vocabulary, and one layer where it does.
+SMALL = {"vocab_size": 61}
+HALF = {"num_hidden_layers": 1, "intermediate_size": 64}
+ONE_LAYER = {"num_hidden_layers": 1, "first_k_dense_replace": 0}
+LEAN = {"q_lora_rank": 32, "kv_lora_rank": 32, "qk_nope_head_dim": 32}
+LLAMA_S, QWEN2_S, QWEN3_S = {**LLAMA, **SMALL}, {**QWEN2, **SMALL}, {**QWEN3, **SMALL}
+MOE_S, DEEPSEEK_S = {**QWEN3_MOE, **SMALL, "num_experts": 4}, {**DEEPSEEK, **SMALL}
+KIMI_S = {**KIMI_K2, **SMALL}
 
 LLAMA3_ROPE = rope("llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0,
                    original_max_position_embeddings=64)
@@ -202,4 +218,52 @@ ROWS = [
     ("kimi_k25-q4_64-vision", kimi_k25(num_hidden_layers=1), "4/64",
      {"extra": {"vision_tower.patch_embed.weight": (4, 4),
                 "mm_projector.linear_1.bias": (4,)}}),
+    # Formats beside affine.
+    ("llama-mxfp4", {**LLAMA_S, "num_hidden_layers": 1}, "mxfp4", {}),
+    ("llama-nvfp4-tied", {**LLAMA_S, "num_hidden_layers": 1, "tie_word_embeddings": True}, "nvfp4",
+     {"index": False}),
+    ("qwen3-mxfp8-tied", {**QWEN3_S, "num_hidden_layers": 1, "tie_word_embeddings": True}, "mxfp8",
+     {"index": False}),
+    ("qwen3-mixed_modes-unlisted", {**QWEN3_S, "num_hidden_layers": 1}, "mixed_modes",
+     {"unlisted": True, "index": False}),
+    ("qwen3_moe-mxfp4", {**MOE_S, "num_hidden_layers": 1}, "mxfp4", {"index": False}),
+    ("deepseek_v3-mxfp4", DEEPSEEK, "mxfp4", {"index": False}),
+    ("deepseek_v3-nvfp4-global_scale", DEEPSEEK_S, "nvfp4", {"global_scale": True, "index": False}),
+    ("deepseek_v3-mxfp8", {**DEEPSEEK_S, **ONE_LAYER, "n_routed_experts": 3}, "mxfp8",
+     {"index": False}),
+    ("kimi_k2-mixed_modes", {**KIMI_S, **ONE_LAYER}, "mixed_modes", {"index": False}),
+    ("kimi_k2-int4-experts", {**KIMI_S, **ONE_LAYER, **LEAN, "n_routed_experts": 3},
+     "int4/32/experts", {}),
+    ("kimi_k25-int4-experts", kimi_k25(**SMALL, **ONE_LAYER, **LEAN, n_routed_experts=3,
+     n_shared_experts=None), "int4/32/experts",
+     {"extra": {"vision_tower.patch_embed.weight": (4, 4), "mm_projector.linear_1.bias": (4,)}}),
+    ("deepseek_v3-int4_64", {**DEEPSEEK_S, **ONE_LAYER}, "int4/64/F16", {"mlx_lm": False}),
+    ("llama-int4_128", wide(LLAMA_S), "int4/128/F32", {"mlx_lm": False}),
+    ("llama-mxfp4_packed", {**LLAMA_S, "num_hidden_layers": 1}, "mxfp4_packed", {"mlx_lm": False}),
+    # 144 inputs: a whole block of 128 and a part of one, here and across rows.
+    ("deepseek_v3-fp8", {**DEEPSEEK_S, **ONE_LAYER, "hidden_size": 144, "kv_lora_rank": 144,
+     "n_routed_experts": 3, "moe_intermediate_size": 32}, "fp8",
+     {"extra": {"model.layers.1.enorm.weight": (144,),
+                "model.layers.1.eh_proj.weight": (144, 2)}}),
+    ("llama-fp8", {**LLAMA_S, "num_hidden_layers": 1, "intermediate_size": 192}, "fp8",
+     {"mlx_lm": False}),
+    ("qwen3-fp8-tied", {**QWEN3_S, "hidden_size": 144, "num_hidden_layers": 1,
+     "intermediate_size": 48, "tie_word_embeddings": True}, "fp8", {"mlx_lm": False}),
+    ("qwen3_moe-fp8", {**MOE_S, "num_hidden_layers": 1, "moe_intermediate_size": 32},
+     "fp8/BF16", {"mlx_lm": False}),
+    # Floats as transformers stores them.
+    ("llama-hf-bf16", {**LLAMA_S, **HALF}, "hf",
+     {"extra": {"model.layers.0.self_attn.rotary_emb.inv_freq": (8,)}}),
+    ("qwen2-hf-bf16-head_copy", {**QWEN2_S, **HALF, "tie_word_embeddings": True},
+     "hf", {"head_copy": True, "config": {"rope_theta": None, "torch_dtype": None,
+      "dtype": "bfloat16", "rope_parameters": {"rope_type": "default", "rope_theta": 50000.0}}}),
+    ("qwen3-hf-f16", {**QWEN3_S, **HALF}, "hf", {"dtype": "float16"}),
+    ("qwen3_moe-hf-bf16", {**MOE_S, "num_hidden_layers": 1, "num_experts": 3,
+     "moe_intermediate_size": 32}, "hf", {}),
+    ("deepseek_v3-hf-bf16", {**DEEPSEEK_S, **ONE_LAYER, **LEAN,
+     "n_routed_experts": 3, "moe_intermediate_size": 32, "num_nextn_predict_layers": 1}, "hf",
+     {"extra": {"model.layers.1.enorm.weight": (64,), "model.layers.1.eh_proj.weight": (64, 2),
+                "model.layers.1.mlp.experts.0.up_proj.weight": (2, 2)}}),
+    ("kimi_k25-hf-bf16", kimi_k25(**SMALL, **ONE_LAYER, **LEAN, n_routed_experts=3,
+     moe_intermediate_size=32), "hf", {"extra": {"vision_tower.encoder.weight": (4, 4)}}),
 ]
