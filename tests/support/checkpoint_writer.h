@@ -77,8 +77,9 @@ static inline void cw_text(const struct cw *w, const char *file, const char *tex
 static inline struct cw_tensor *cw_add(struct cw *w, const char *name, const char *dtype,
                                        uint64_t a, uint64_t b, uint64_t c)
 {
-    const uint64_t width = strcmp(dtype, "U8") == 0                                  ? 1
+    const uint64_t width = strcmp(dtype, "U8") == 0 || strncmp(dtype, "F8", 2) == 0 ? 1
                            : strcmp(dtype, "BF16") == 0 || strcmp(dtype, "F16") == 0 ? 2
+                           : strcmp(dtype, "I64") == 0                               ? 8
                                                                                      : 4;
     const enum rg_code code =
         rg_grow((void **)&w->tensors, &w->capacity, w->n + 1, sizeof w->tensors[0], NULL);
