@@ -13,7 +13,8 @@ enum rg_code rg_file_open(int *fd, uint64_t *bytes, const char *path, struct rg_
 {
     struct stat st;
 
-    *fd = open(path, O_RDONLY | O_CLOEXEC);
+    /* Without O_NONBLOCK a named pipe waits for somebody to write into it. */
+    *fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (*fd < 0) {
         const int why = errno;
 

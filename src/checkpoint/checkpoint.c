@@ -10,6 +10,7 @@
 #include "base/limits.h"
 #include "base/mem.h"
 #include "checkpoint/inventory.h"
+#include "checkpoint/st_table.h"
 
 /* The public struct first, so that one pointer is both. */
 struct opened {
@@ -69,6 +70,31 @@ static enum rg_code check_leftovers(const struct opened *o, const uint8_t *used,
                    "not have: %s%s",
                    rg_tensor_set_file(t, first->file)->path, n, n == 1 ? "" : "s",
                    o->pub.config.model_type, names, n > 3 ? ", ..." : "");
+}
+
+/* A tensor is missing or wrong.  When others are there that the model does not have, the file that
+ * they are in is likely the cause: say so too. */
+static enum rg_code name_foreign(const struct opened *o, struct rg_resolver *r,
+                                 const struct rg_inventory *v, size_t resolved, struct rg_err *err)
+{
+    const struct rg_tensor_set *t = o->pub.tensors;
+    const struct rg_err why = *err;
+    const struct rg_tensor_info *x;
+    struct rg_module rest;
+    struct rg_err ignored;
+    uint32_t i = 0;
+
+    for (size_t k = resolved; k < v->n; k++) {
+        if (rg_module_resolve(r, &v->specs[k], &rest, &ignored) == RG_E_NOMEM)
+            return why.code;
+    }
+    while ((x = rg_tensor_set_at(t, i)) != NULL &&
+           (r->used[i] || rg_inventory_drops(&o->pub.config, x->name)))
+        i++;
+    if (!x)
+        return why.code;
+    return rg_fail(err, why.code, "%s; %s has '%.96s', which belongs to another model", why.message,
+                   rg_st_file_name(rg_tensor_set_file(t, x->file)->path), x->name);
 }
 
 static void add_up(struct rg_checkpoint *c)
@@ -140,6 +166,8 @@ static enum rg_code find_modules(struct opened *o, const char *config_file, stru
         code = rg_module_resolve(&r, &v.specs[i], &c->modules[i], err);
         c->n_modules++;
     }
+    if (code == RG_E_BAD_DATA)
+        code = name_foreign(o, &r, &v, c->n_modules, err);
     if (!code)
         code = check_leftovers(o, r.used, err);
     if (!code)

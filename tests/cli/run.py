@@ -23,16 +23,10 @@ ROOT = HERE.parent.parent
 TINY = ROOT / "tests" / "golden" / "tiny"
 sys.path.insert(0, str(ROOT / "tests" / "api"))
 
+import damaged
+import sparse_kimi
 import tiny_model
-
-
-class Failure(Exception):
-    pass
-
-
-def check(ok, *said):
-    if not ok:
-        raise Failure(" ".join(str(s) for s in said))
+from client import Failure, check
 
 
 class Renga:
@@ -276,11 +270,13 @@ def main():
     passed = failed = 0
     with tempfile.TemporaryDirectory() as work:
         renga = Renga(a.binary, work)
-        for name, fn in list(globals().items()):
-            if not name.startswith("test_") or a.filter not in name:
+        tests = [t for part in (sys.modules[__name__], damaged, sparse_kimi)
+                 for t in vars(part).items() if t[0].startswith("test_")]
+        for name, fn in tests:
+            if a.filter not in name:
                 continue
             try:
-                fn(renga)
+                said = fn(renga)
             except Failure as e:
                 failed += 1
                 print(f"FAIL {name}: {e}")
@@ -289,7 +285,7 @@ def main():
                 print(f"FAIL {name}:\n{traceback.format_exc()}")
             else:
                 passed += 1
-                print(f"ok   {name}")
+                print(f"ok   {name}{': ' + said if said else ''}")
     print(f"{passed} passed, {failed} failed")
     return failed > 0
 

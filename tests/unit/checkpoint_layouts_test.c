@@ -1,5 +1,5 @@
-/* checkpoint_layouts_test.c - experts stacked and single, both MLA layouts, and a model of real
- * size.
+/* checkpoint_layouts_test.c - experts stacked and single, both MLA layouts.  A model of real size
+ * is in tests/cli/sparse_kimi.py.
  *
  * The key lists here are written from mlx-lm's models, not from src/checkpoint. */
 #include <setjmp.h>
@@ -12,7 +12,6 @@
 #include <cmocka.h>
 
 #include "support/checkpoint_asserts.h"
-#include "base/clock.h"
 #include "support/live_memory.h"
 
 /* ---- mixture of experts ------------------------------------------------------------------- */
@@ -333,166 +332,6 @@ static void kimi_k25_is_its_text_part(void **state)
     cw_end(&w);
 }
 
-/* ---- a real size -------------------------------------------------------------------------- */
-
-#define KIMI                                                                                       \
-    "\"model_type\":\"kimi_k2\",\"vocab_size\":163840,\"hidden_size\":7168,"                       \
-    "\"intermediate_size\":18432,\"moe_intermediate_size\":2048,\"num_hidden_layers\":61,"         \
-    "\"num_attention_heads\":64,\"n_shared_experts\":1,\"n_routed_experts\":384,"                  \
-    "\"num_experts_per_tok\":8,\"first_k_dense_replace\":1,\"max_position_embeddings\":131072"
-
-enum recipe { UNIFORM_4, MIXED_3_6_OLD, MIXED_3_6 }; /* of mlx-lm's convert */
-
-static void kimi_add(struct cw *w, enum recipe r, int layer, const char *role, uint64_t lead,
-                     uint64_t rows, uint64_t cols)
-{
-    const bool boosted = layer >= 0 && (layer < 7 || layer >= 53 || (layer - 7) % 3 == 2);
-    const bool high =
-        strcmp(role, "lm_head") == 0 ||
-        (boosted && (strstr(role, "down_proj") || (r == MIXED_3_6 && strstr(role, "kv_a_proj"))));
-    const unsigned bits = r == UNIFORM_4 ? 4 : high ? 6 : 3;
-    char path[160];
-
-    if (layer < 0)
-        (void)snprintf(path, sizeof path, "%s", role);
-    else
-        (void)snprintf(path, sizeof path, "model.layers.%d.%s", layer, role);
-    cw_affine(w, path, lead, rows, cols, bits, 64);
-    cw_entry(w, path, bits, 64);
-}
-
-static void kimi_experts(struct cw *w, enum recipe r, int i, bool one_by_one)
-{
-    static const char *const names[] = {"gate_proj", "up_proj", "down_proj"};
-
-    for (unsigned p = 0; p < 3; p++) {
-        const uint64_t rows = p == 2 ? 7168 : 2048, cols = p == 2 ? 2048 : 7168;
-        char role[64];
-
-        (void)snprintf(role, sizeof role, "mlp.shared_experts.%s", names[p]);
-        kimi_add(w, r, i, role, 0, rows, cols);
-        (void)snprintf(role, sizeof role, "mlp.switch_mlp.%s", names[p]);
-        if (!one_by_one)
-            kimi_add(w, r, i, role, 384, rows, cols);
-        for (unsigned e = 0; e < 384 && one_by_one; e++) {
-            (void)snprintf(role, sizeof role, "model.layers.%d.mlp.experts.%u.%s", i, e, names[p]);
-            cw_affine(w, role, 0, rows, cols, 4, 64);
-        }
-    }
-}
-
-static void kimi_layer(struct cw *w, enum recipe r, int i, bool one_by_one)
-{
-    norm(w, (unsigned)i, "input_layernorm", 7168);
-    norm(w, (unsigned)i, "post_attention_layernorm", 7168);
-    norm(w, (unsigned)i, "self_attn.q_a_layernorm", 1536);
-    norm(w, (unsigned)i, "self_attn.kv_a_layernorm", 512);
-    kimi_add(w, r, i, "self_attn.q_a_proj", 0, 1536, 7168);
-    kimi_add(w, r, i, "self_attn.q_b_proj", 0, 12288, 1536);
-    kimi_add(w, r, i, "self_attn.kv_a_proj_with_mqa", 0, 576, 7168);
-    if (r == MIXED_3_6_OLD) {
-        kimi_add(w, r, i, "self_attn.kv_b_proj", 0, 16384, 512);
-    } else {
-        kimi_add(w, r, i, "self_attn.embed_q", 64, 512, 128);
-        kimi_add(w, r, i, "self_attn.unembed_out", 64, 128, 512);
-    }
-    kimi_add(w, r, i, "self_attn.o_proj", 0, 7168, 8192);
-    if (i == 0) {
-        kimi_add(w, r, i, "mlp.gate_proj", 0, 18432, 7168);
-        kimi_add(w, r, i, "mlp.up_proj", 0, 18432, 7168);
-        kimi_add(w, r, i, "mlp.down_proj", 0, 7168, 18432);
-        return;
-    }
-    cw_add(w, layer_path((unsigned)i, "mlp.gate.weight"), "BF16", 0, 384, 7168);
-    cw_vector(w, layer_path((unsigned)i, "mlp.gate.e_score_correction_bias"), "F32", 384);
-    kimi_experts(w, r, i, one_by_one);
-}
-
-static void begin_kimi(struct cw *w, enum recipe r, bool one_by_one)
-{
-    struct rg_buf quantization;
-
-    cw_begin(w);
-    w->n_shards = 62;
-    for (int i = 0; i < 61; i++) {
-        w->shard = (uint32_t)i;
-        kimi_layer(w, r, i, one_by_one);
-    }
-    w->shard = 61;
-    kimi_add(w, r, -1, "model.embed_tokens", 0, 163840, 7168);
-    kimi_add(w, r, -1, "lm_head", 0, 163840, 7168);
-    cw_vector(w, "model.norm.weight", "BF16", 7168);
-    rg_buf_init(&quantization, 1u << 20);
-    assert_int_equal(
-        rg_buf_addf(&quantization, NULL, "\"group_size\":64,\"bits\":4%s", cw_entries(w)), RG_OK);
-    config(w, KIMI, quantization.data);
-    rg_buf_free(&quantization);
-    cw_write(w);
-    cw_write_index(w, 0);
-}
-
-static void kimi_k2_has_the_sizes_it_should(void **state)
-{
-    static const struct {
-        enum recipe recipe;
-        uint64_t total;
-        double bits_per_weight;
-    } known[] = {{UNIFORM_4, UINT64_C(577593561088), 4.5019},
-                 {MIXED_3_6_OLD, UINT64_C(511266844672), 3.9849},
-                 {MIXED_3_6, UINT64_C(511313293312), 3.9853}};
-
-    (void)state;
-    for (size_t i = 0; i < 3; i++) {
-        struct cw w;
-        struct rg_checkpoint *c = NULL;
-        struct rg_err err = {.message = ""};
-
-        begin_kimi(&w, known[i].recipe, false);
-        if (rg_checkpoint_open(&c, w.dir, true, &err) != RG_OK)
-            fail_msg("%s", err.message);
-        assert_true(c->total_bytes == known[i].total);
-        assert_true(c->parameters == UINT64_C(1026408232448));
-        const double bits = 8 * (double)c->total_bytes / (double)c->parameters;
-
-        assert_true(bits > known[i].bits_per_weight - 1e-4 &&
-                    bits < known[i].bits_per_weight + 1e-4);
-        if (known[i].recipe == MIXED_3_6) {
-            assert_true(c->embedding_bytes == 513802240);
-            assert_true(c->head_bytes == UINT64_C(954204160) + 14336);
-            assert_true(c->layer_bytes[0] == 268775424);
-            assert_true(c->layer_bytes[1] == UINT64_C(9588782592));
-            assert_true(c->layer_bytes[7] == UINT64_C(7467800064));
-        }
-        rg_checkpoint_close(c);
-        cw_end(&w);
-    }
-}
-
-/* 209 000 tensors: anything quadratic would take minutes. */
-static void two_hundred_thousand_tensors_open_quickly(void **state)
-{
-    struct cw w;
-    struct rg_checkpoint *c = NULL;
-    struct rg_err err = {.message = ""};
-
-    (void)state;
-    begin_kimi(&w, UNIFORM_4, true);
-    const int64_t begin = rg_clock_ms();
-
-    if (rg_checkpoint_open(&c, w.dir, true, &err) != RG_OK)
-        fail_msg("%s", err.message);
-    const int64_t took = rg_clock_ms() - begin;
-
-    print_message("%u tensors opened in %lld ms\n", rg_tensor_set_count(c->tensors),
-                  (long long)took);
-    assert_true(rg_tensor_set_count(c->tensors) > 200000);
-    assert_true(took < 20000); /* under a sanitizer and an emulator too */
-    assert_true(c->total_bytes == UINT64_C(577593561088));
-    assert_int_equal(weight(c, 60, "mlp.switch_mlp.up_proj")->lead, 384);
-    rg_checkpoint_close(c);
-    cw_end(&w);
-}
-
 static void every_failed_allocation_is_reported(void **state)
 {
     struct cw w;
@@ -526,8 +365,6 @@ int main(void)
         TEST(both_mla_layouts_load_and_their_shapes_win),
         TEST(mla_checks_its_own_rules),
         TEST(kimi_k25_is_its_text_part),
-        TEST(kimi_k2_has_the_sizes_it_should),
-        TEST(two_hundred_thousand_tensors_open_quickly),
         TEST(every_failed_allocation_is_reported),
     };
 

@@ -230,7 +230,7 @@ static void threads_that_fault_at_once_all_go_on(void **state)
     end(&f);
 }
 
-/* ---- faults that are not ours: in a child, which they end -------------------------------------- */
+/* ---- faults that are not ours: in a child, which they end ------------------------------------ */
 
 static void fault_elsewhere(const struct files *f)
 {
@@ -247,7 +247,7 @@ static void handled_by_the_program(int number)
     _exit(42);
 }
 
-/* What became of a child that took SIGBUS in one of the ways; `handler`: set before the first map. */
+/* What became of a child that took SIGBUS; `handler` was there before its map. */
 static int child(const struct files *f, void (*handler)(int), bool by_kill)
 {
     const pid_t pid = fork();

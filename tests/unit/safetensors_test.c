@@ -5,6 +5,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include <cmocka.h>
 
@@ -419,6 +420,58 @@ static void says_what_is_wrong_with_the_directory(void **state)
     assert_non_null(strstr(err.message, "/nonexistent/model: cannot open this directory"));
 }
 
+static void a_file_that_may_not_be_read_is_named(void **state)
+{
+    const bool is_root = geteuid() == 0; /* who may read everything: be somebody else meanwhile */
+    char path[192];
+    struct cw w;
+
+    (void)state;
+    if (is_root && (seteuid(65534) != 0 || seteuid(0) != 0))
+        skip();
+    two_shards(&w);
+    cw_write(&w);
+    cw_path(&w, "model-00002-of-00002.safetensors", path);
+    assert_int_equal(chmod(path, 0), 0);
+    assert_int_equal(chmod(w.dir, 0755), 0);
+    cw_path(&w, "model-00001-of-00002.safetensors", path);
+    assert_int_equal(chmod(path, 0644), 0);
+    if (is_root)
+        assert_int_equal(seteuid(65534), 0);
+    for (int headers_only = 0; headers_only < 2; headers_only++)
+        expect(&w, headers_only, RG_E_USAGE,
+               "model-00002-of-00002.safetensors: Permission denied; let this user read it");
+    if (is_root)
+        assert_int_equal(seteuid(0), 0);
+    cw_end(&w);
+}
+
+/* Whoever computes with the bytes asks afterwards: the set says which of its files it was. */
+static void a_file_that_changes_after_opening_is_named(void **state)
+{
+    struct rg_tensor_set *s = NULL, *headers = NULL;
+    struct rg_err err = {.message = ""};
+    char path[192];
+    struct cw w;
+
+    (void)state;
+    two_shards(&w);
+    cw_write(&w);
+    assert_int_equal(rg_tensor_set_open(&s, w.dir, false, NULL), RG_OK);
+    assert_int_equal(rg_tensor_set_open(&headers, w.dir, true, NULL), RG_OK);
+    assert_int_equal(rg_tensor_set_check(s, &err), RG_OK);
+    cw_path(&w, "model-00002-of-00002.safetensors", path);
+    assert_int_equal(truncate(path, 0), 0);
+    assert_int_equal(rg_tensor_bytes(s, rg_tensor_set_find(s, "b"))[0], 0);
+    assert_int_equal(rg_tensor_set_check(s, &err), RG_E_IO);
+    assert_ptr_equal(strstr(err.message, "model-00002-of-00002.safetensors: was truncated from"),
+                     err.message);
+    assert_int_equal(rg_tensor_set_check(headers, &err), RG_OK); /* it has no bytes to be wrong */
+    rg_tensor_set_close(s);
+    rg_tensor_set_close(headers);
+    cw_end(&w);
+}
+
 /* The file of a good checkpoint cut at every byte is an error, never a crash. */
 static void every_truncation_is_noticed(void **state)
 {
@@ -512,6 +565,8 @@ int main(void)
         TEST(a_missing_shard_is_named),
         TEST(a_tensor_in_two_files_is_refused),
         TEST(says_what_is_wrong_with_the_directory),
+        TEST(a_file_that_may_not_be_read_is_named),
+        TEST(a_file_that_changes_after_opening_is_named),
         TEST(every_truncation_is_noticed),
         TEST(a_tensor_over_4_gib_has_its_last_byte_where_it_should),
         TEST(every_failed_allocation_is_reported),
