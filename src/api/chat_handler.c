@@ -144,7 +144,7 @@ static enum rg_code take_news(struct rg_chat_choice *c, const struct rg_inbox_ne
 static void send_news(struct rg_chat_job *job, struct rg_chat_choice *c)
 {
     if (job->request.stream && (c->text.len > 0 || c->finish_reason) && !rg_chat_send_piece(c)) {
-        log_end(job, "cut off a client that reads too slowly");
+        log_end(job, "cut off: the client reads too slowly, or memory is short");
         cancel_engine(job);
         return;
     }

@@ -36,14 +36,20 @@ static const struct rg_route *find(const char *path)
 
 void rg_api_reply_error(struct rg_http_conn *c, const struct rg_api_error *error, const char *extra)
 {
+    static const char no_memory[] =
+        "{\"error\":{\"message\":\"out of memory\",\"type\":\"server_error\",\"param\":null,"
+        "\"code\":\"internal\"}}";
     struct rg_http_reply reply = {.status = error->status, .extra = extra};
     struct rg_buf        body;
 
     rg_buf_init(&body, 16384);
-    /* Without memory the connection is cut: an empty body says less than none. */
     if (rg_api_error_print(&body, error, NULL) == RG_OK) {
         reply.body = body.data;
         reply.body_len = body.len;
+    } else {
+        reply.status = 500;
+        reply.body = no_memory;
+        reply.body_len = sizeof no_memory - 1;
     }
     (void)rg_http_reply(c, &reply);
     rg_buf_free(&body);

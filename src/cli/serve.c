@@ -181,8 +181,11 @@ enum rg_code rg_serve(const struct rg_options *o, const struct rg_llm_options *l
     raise_file_limit();
     d.options.on_progress = on_progress;
     d.options.ud = &d;
-    if (uv_loop_init(&d.loop) != 0)
-        return rg_fail(err, RG_E_IO, "the event loop does not start");
+
+    const int status = uv_loop_init(&d.loop);
+
+    if (status)
+        return rg_fail(err, RG_E_IO, "the event loop does not start: %s", uv_strerror(status));
 
     enum rg_code code = start(&d, o, err);
 
