@@ -1,8 +1,7 @@
 /* llm.c - opens a checkpoint, all that stands on it, and chooses how much context it gets. */
 #include "engine/llm.h"
 
-#include <unistd.h>
-
+#include "base/host_memory.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "engine/generation_config.h"
@@ -15,14 +14,6 @@ enum {
     BLOCK_TOKENS = 64, /* one piece of the attention's canonical order */
     PARALLEL_MOST = 256
 };
-
-static uint64_t physical_bytes(void)
-{
-    const long pages = sysconf(_SC_PHYS_PAGES);
-    const long page = sysconf(_SC_PAGESIZE);
-
-    return pages > 0 && page > 0 ? (uint64_t)pages * (uint64_t)page : 0;
-}
 
 static enum rg_code open_text(struct rg_llm *l, struct rg_err *err)
 {
@@ -62,10 +53,10 @@ static uint64_t kv_bytes(const struct rg_llm *l, const struct rg_kv_layer_spec *
  * through the page cache, and a sixteenth is then still there. */
 static uint64_t kv_budget(const struct rg_checkpoint *c)
 {
-    const uint64_t physical = physical_bytes();
-    const uint64_t left = physical > c->total_bytes ? (physical - c->total_bytes) / 2 : 0;
+    const uint64_t all = rg_host_memory_bytes();
+    const uint64_t left = all > c->total_bytes ? (all - c->total_bytes) / 2 : 0;
 
-    return left > physical / 16 ? left : physical / 16;
+    return left > all / 16 ? left : all / 16;
 }
 
 static enum rg_code fit_context(struct rg_llm *l, uint32_t asked, struct rg_err *err)
@@ -145,7 +136,7 @@ static enum rg_code open_model(struct rg_llm *l, const struct rg_llm_options *o,
     if (code != RG_OK)
         return code;
     /* Weights that exceed the memory would push each other out: they come as they are needed. */
-    if (l->checkpoint->total_bytes < physical_bytes() / 10 * 9)
+    if (l->checkpoint->total_bytes < rg_host_memory_bytes() / 10 * 9)
         code = rg_preload(l->checkpoint, &part, o->on_progress, o->ud, err);
     if (code == RG_OK)
         code = rg_tensor_set_check(l->checkpoint->tensors, err);
