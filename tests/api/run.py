@@ -30,6 +30,7 @@ import frames
 import http_matrix
 import json_suite
 import lifecycle
+import shortage
 import tiny_model
 from client import Failure, Server, check, cpu_seconds
 
@@ -139,7 +140,7 @@ def main():
         if runner.failed:
             print("the server's last words:")
             print("".join(open(scratch + "/server.log").readlines()[-15:]))
-        for module in (lifecycle, changed_files):
+        for module in (lifecycle, changed_files, shortage):
             for name, fn in tests_of(module):
                 runner.run(name, lambda fn=fn: fn(binary, model))
         if args.fast_check:
