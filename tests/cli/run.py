@@ -8,6 +8,7 @@ The last line is `N passed, N failed`.
 import argparse
 import json
 import os
+import resource
 import shutil
 import signal
 import struct
@@ -62,7 +63,8 @@ class Renga:
 
 
 def test_inspect_sums_up(renga):
-    for name in ("llama-mixed_346", "deepseek_v3-bf16-kv_b", "qwen3-q4_64-tied", "kimi_k2-q4_64-unstacked"):
+    for name in ("llama-mixed_346", "deepseek_v3-bf16-kv_b", "qwen3-q4_64-tied", "kimi_k2-q4_64-unstacked",
+                 "kimi_k2-int4-experts", "deepseek_v3-fp8", "deepseek_v3-nvfp4-global_scale"):
         got = json.loads(renga.good("inspect", TINY / name, "--json"))
         check(got["schema"] == "renga.inspect/1", got["schema"])
         modules = sum(m["bytes"] for m in got["modules"])
@@ -81,6 +83,20 @@ def test_inspect_tells_every_width(renga):
     check(bits["model.embed_tokens"] == 3, bits["model.embed_tokens"])
     check(bits["lm_head"] == 6, bits["lm_head"])
     check(bits["model.layers.0.self_attn.q_proj"] == 4, bits)
+
+
+def test_inspect_tells_every_kind(renga):
+    for name, role, kind, bits, group in (
+            ("kimi_k2-int4-experts", "mlp.switch_mlp.up_proj", "int4", 4, 32),
+            ("deepseek_v3-fp8", "self_attn.kv_b_proj", "fp8", 8, 128),
+            ("deepseek_v3-mxfp4", "self_attn.embed_q", "mxfp4", 4, 32),
+            ("deepseek_v3-nvfp4-global_scale", "self_attn.o_proj", "nvfp4", 4, 16),
+            ("qwen3-mxfp8-tied", "mlp.down_proj", "mxfp8", 8, 32)):
+        got = json.loads(renga.good("inspect", TINY / name, "--json"))
+        module = next(m for m in got["modules"] if m["name"] == f"model.layers.0.{role}")
+        check((module["kind"], module["bits"], module["group_size"]) == (kind, bits, group), name, module)
+        text = renga.good("inspect", TINY / name).decode()
+        check(f"{kind} {bits}/{group}" in text, name, text)
 
 
 def test_tokenize_both_ways(renga):
@@ -211,6 +227,42 @@ def test_a_flag_wins_over_the_environment_over_the_file(renga):
     check(renga.good(*args, "--config", config, env={"RENGA_SEED": "0"}) == first, "the file wins")
     config.write_text('{"sead": 1}')
     renga.refused(2, "sead", *args, "--config", config)
+
+
+def test_values_are_checked_before_anything_starts(renga):
+    run = ("run", renga.model, "--prompt", "x")
+    for value in ("0", "-1", "513", "1.5", "two", "", "100000000000000000000"):
+        renga.refused(2, "--threads", *run, "--threads", value)
+        renga.refused(2, "RENGA_THREADS", *run, env={"RENGA_THREADS": value})
+    renga.refused(2, "--ctx", *run, "--ctx", "1")
+    renga.refused(2, "4096 tokens", "serve", renga.model, "--api-port", "0", "--ctx", "4097")
+    config = renga.work / "flags.json"
+    for text, part in (('{"threads": "2"}', "a string"), ('{"threads": 0}', "from 1 to 512"),
+                       ('{"threads": true}', "a boolean"), ('{"threads": null}', "null"),
+                       ('{"threads": [2]}', "an array"), ('{"system": 12}', "a number"),
+                       ('{"threads": 1, "threads": 2}', "twice"), ('{"thread": 1}', "unknown key"),
+                       ("[1]", "an array"), ('{"threads"', "JSON"), ("", "JSON"),
+                       ('{"config": "x"}', "unknown key")):
+        config.write_text(text)
+        renga.refused(2, part, *run, "--config", config)
+    renga.refused(2, "/nonexistent", *run, "--config", "/nonexistent")
+
+
+def test_what_does_not_fit_is_exit_3(renga):
+    model = renga.work / "endless"
+    shutil.copytree(renga.model, model)
+    config = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps({**config, "max_position_embeddings": 1 << 24}))
+    most = ("--ctx", 1 << 24, "--parallel", 256)
+    renga.refused(3, "GB of weights", "serve", model, "--api-port", "0", *most)
+
+
+def test_too_few_file_descriptors_are_an_error(renga):
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    p = subprocess.run([renga.binary, "serve", renga.model, "--api-port", "0"], capture_output=True,
+                       preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40)))
+    check(p.returncode == 1 and p.stderr.startswith(b"renga: file descriptors"), p.stderr)
+    check(resource.getrlimit(resource.RLIMIT_NOFILE) == before, "this process has another limit")
 
 
 def test_a_name_of_the_registry_is_a_model(renga):
