@@ -1,10 +1,14 @@
 /* fuzz_chat_template.c - text/chat: any template source is parsed or refused, and rendering it ends
- * within its bounds; spans tile what it wrote. */
+ * within its bounds; spans tile what it wrote.
+ *
+ * Input      chat_template.jinja, or nothing; then a request, then tokenizer_config.json, when an
+ *            input has them. */
 #include <assert.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
 
+#include "base/limits.h"
 #include "base/mem.h"
 #include "fuzz_dir.h"
 #include "text/chat.h"
@@ -31,8 +35,25 @@ static void render(const struct rg_chat *c, const struct rg_json *request)
             assert(p.spans[i].begin == at && p.spans[i].end >= at);
             at = p.spans[i].end;
         }
-        assert(at == p.len);
+        assert(at == p.len && p.len <= RG_LIMIT_TEMPLATE_OUT_BYTES);
         rg_prompt_free(&p);
+    } else {
+        assert(err.message[0]);
+    }
+}
+
+static void open_and_render(const struct rg_json *request)
+{
+    struct rg_chat *c = NULL;
+    struct rg_err   err = {0};
+
+    if (rg_chat_open(&c, fuzz_dir(), &err) == RG_OK) {
+        size_t n;
+
+        assert(rg_chat_literals(c, &n)[n] == '\0');
+        (void)rg_chat_uses(c, "tools");
+        render(c, request);
+        rg_chat_close(c);
     } else {
         assert(err.message[0]);
     }
@@ -40,18 +61,21 @@ static void render(const struct rg_chat *c, const struct rg_json *request)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    struct rg_chat *c = NULL;
-    struct rg_json *request = NULL;
-    struct rg_err   err = {0};
-    const int64_t   live = rg_mem_live();
+    struct rg_json  *request = NULL;
+    struct rg_err    err = {0};
+    struct fuzz_part parts[3];
+    const int64_t    live = rg_mem_live();
 
-    fuzz_write("chat_template.jinja", data, size);
-    if (rg_json_parse(&request, request_text, strlen(request_text), &rg_json_limits_request, &err))
+    (void)fuzz_split(data, size, parts, 3);
+    if (parts[2].data && parts[0].size == 0)
+        parts[0].data = NULL;
+    if (!parts[1].data)
+        parts[1] = (struct fuzz_part){request_text, sizeof request_text - 1};
+    fuzz_write("chat_template.jinja", &parts[0]);
+    fuzz_write("tokenizer_config.json", &parts[2]);
+    if (rg_json_parse(&request, parts[1].data, parts[1].size, &rg_json_limits_request, &err))
         return 0;
-    if (rg_chat_open(&c, fuzz_dir(), &err) == RG_OK) {
-        render(c, request);
-        rg_chat_close(c);
-    }
+    open_and_render(request);
     rg_json_free(request);
     assert(rg_mem_live() == live);
     return 0;

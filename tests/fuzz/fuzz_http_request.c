@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "api/http_parse.h"
+#include "base/limits.h"
 #include "base/mem.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -14,8 +15,38 @@ struct outcome {
     uint32_t requests;
     uint32_t headers;
     uint64_t body_bytes;
+    uint64_t hash; /* of everything that the requests say */
     int      status;
 };
+
+static void mix(struct outcome *o, const void *p, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        o->hash = (o->hash ^ ((const uint8_t *)p)[i]) * UINT64_C(0x100000001b3);
+    o->hash = (o->hash ^ 0x100) * UINT64_C(0x100000001b3);
+}
+
+static void mix_string(struct outcome *o, const char *s)
+{
+    mix(o, s, strlen(s));
+}
+
+static void add_request(struct outcome *o, const struct rg_http_request *r)
+{
+    assert(r->n_headers <= RG_LIMIT_HEADERS && r->body.len <= RG_LIMIT_BODY_BYTES);
+    o->requests++;
+    o->headers += r->n_headers;
+    o->body_bytes += r->body.len;
+    mix_string(o, r->method_name);
+    mix_string(o, r->path);
+    mix_string(o, r->query);
+    for (uint32_t i = 0; i < r->n_headers; i++) {
+        mix_string(o, r->headers[i].name);
+        mix_string(o, r->headers[i].value);
+    }
+    mix(o, r->body.data, r->body.len);
+    mix(o, &r->keep_alive, sizeof r->keep_alive);
+}
 
 static struct outcome parse(const char *bytes, size_t n, size_t piece)
 {
@@ -38,9 +69,7 @@ static struct outcome parse(const char *bytes, size_t n, size_t piece)
         stuck = used ? 0 : stuck + 1;
         assert(stuck < 4);
         if (step == RG_HTTP_DONE) {
-            o.requests++;
-            o.headers += p.request.n_headers;
-            o.body_bytes += p.request.body.len;
+            add_request(&o, &p.request);
             rg_http_parser_next(&p);
         } else if (step == RG_HTTP_BAD) {
             o.status = p.status;
@@ -62,6 +91,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
     assert(whole.requests == pieces.requests && whole.status == pieces.status);
     assert(whole.headers == pieces.headers && whole.body_bytes == pieces.body_bytes);
+    assert(whole.hash == pieces.hash);
     assert(rg_mem_live() == live);
     return 0;
 }
