@@ -182,20 +182,27 @@ static enum rg_code from_environment(struct rg_options *o, bool *given, struct r
     return RG_OK;
 }
 
-/* The text of a scalar as a flag would have it, or NULL. */
-static const char *scalar_text(const struct rg_json *j)
+/* The text of a value of this kind as a flag would have it; NULL for one of another kind. */
+static const char *scalar_text(const struct rg_json *j, enum kind kind)
 {
     switch (rg_json_type(j)) {
     case RG_JSON_STRING:
-        return rg_json_string(j);
+        return kind == KIND_STRING ? rg_json_string(j) : NULL;
     case RG_JSON_NUMBER:
-        return rg_json_number_text(j);
+        return kind == KIND_INT || kind == KIND_FLOAT ? rg_json_number_text(j) : NULL;
     case RG_JSON_BOOL:
-        return rg_json_bool(j) ? "true" : "false";
+        return kind == KIND_BOOL ? (rg_json_bool(j) ? "true" : "false") : NULL;
     default:
         return NULL;
     }
 }
+
+static const char *const kind_names[] = {
+    [KIND_BOOL] = "true or false",
+    [KIND_INT] = "a number",
+    [KIND_FLOAT] = "a number",
+    [KIND_STRING] = "a string",
+};
 
 static enum rg_code apply_file(struct rg_options *o, const struct rg_json *root, bool *given,
                                struct rg_err *err)
@@ -206,14 +213,15 @@ static enum rg_code apply_file(struct rg_options *o, const struct rg_json *root,
     for (const struct rg_json *j = rg_json_first(root); j; j = rg_json_next(j)) {
         const char *key = rg_json_key(j);
         const struct spec *s = find_spec(key, strlen(key));
-        const char *text = scalar_text(j);
+        const char *text;
         char source[128];
 
         if (!s || s->offset == AT(config))
             return rg_fail(err, RG_E_USAGE, "%s: unknown key \"%.100s\"", o->config, key);
+        text = scalar_text(j, s->kind);
         if (!text)
-            return rg_fail(err, RG_E_USAGE, "%s: \"%s\": %s; give a string, number or boolean",
-                           o->config, key, rg_json_type_name(j));
+            return rg_fail(err, RG_E_USAGE, "%s: \"%s\": %s; give %s", o->config, key,
+                           rg_json_type_name(j), kind_names[s->kind]);
         /* One file may serve several commands: a key of another command is fine. */
         if (given[s - specs] || !(s->commands & o->command))
             continue;

@@ -155,30 +155,38 @@ static enum rg_code start(struct daemon *d, const struct rg_options *o, struct r
 }
 
 /* Every connection is a file descriptor, and the usual soft limit of 1024 (macOS: 256) is less than
- * the API may hold.  When the system refuses, accepting stops early and says so. */
-static void raise_file_limit(void)
+ * the API may hold.  When the system refuses, accepting stops early and says so.  Less than a start
+ * takes is an error: libuv ends the process when it has none for its signals. */
+static enum rg_code raise_file_limit(struct rg_err *err)
 {
-    enum { FILES = RG_LIMIT_CONNECTIONS + 512 };
+    enum { FILES = RG_LIMIT_CONNECTIONS + 512, FILES_LEAST = 64 };
     struct rlimit limit;
 
     _Static_assert(FILES + 2 <= RG_UV_FILES, "libuv's table is static");
-
     if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= FILES)
-        return;
+        return RG_OK;
     limit.rlim_cur = limit.rlim_max < FILES ? limit.rlim_max : FILES;
+    if (limit.rlim_cur < FILES_LEAST)
+        return rg_fail(err, RG_E_IO,
+                       "file descriptors: the limit is %llu, a start takes %d: raise it with "
+                       "ulimit -n",
+                       (unsigned long long)limit.rlim_cur, FILES_LEAST);
     if (setrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur < FILES)
         rg_log(RG_LOG_WARN, "serve", "fewer file descriptors than connections may need",
                "limit=%llu wanted=%d", (unsigned long long)limit.rlim_cur, FILES);
+    return RG_OK;
 }
 
 enum rg_code rg_serve(const struct rg_options *o, const struct rg_llm_options *llm,
                       struct rg_err *err)
 {
     struct daemon d = {.options = *llm};
+    enum rg_code code = raise_file_limit(err);
 
+    if (code)
+        return code;
     signal(SIGPIPE, SIG_IGN);
     rg_uv_use_our_heap();
-    raise_file_limit();
     d.options.on_progress = on_progress;
     d.options.ud = &d;
 
@@ -187,8 +195,7 @@ enum rg_code rg_serve(const struct rg_options *o, const struct rg_llm_options *l
     if (status)
         return rg_fail(err, RG_E_IO, "the event loop does not start: %s", uv_strerror(status));
 
-    enum rg_code code = start(&d, o, err);
-
+    code = start(&d, o, err);
     uv_run(&d.loop, UV_RUN_DEFAULT);
     rg_llm_close(d.llm);
     uv_loop_close(&d.loop);
