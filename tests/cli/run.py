@@ -265,42 +265,6 @@ def test_too_few_file_descriptors_are_an_error(renga):
     check(resource.getrlimit(resource.RLIMIT_NOFILE) == before, "this process has another limit")
 
 
-def test_values_are_checked_before_anything_starts(renga):
-    run = ("run", renga.model, "--prompt", "x")
-    for value in ("0", "-1", "513", "1.5", "two", "", "100000000000000000000"):
-        renga.refused(2, "--threads", *run, "--threads", value)
-        renga.refused(2, "RENGA_THREADS", *run, env={"RENGA_THREADS": value})
-    renga.refused(2, "--ctx", *run, "--ctx", "1")
-    renga.refused(2, "4096 tokens", "serve", renga.model, "--api-port", "0", "--ctx", "4097")
-    config = renga.work / "flags.json"
-    for text, part in (('{"threads": "2"}', "a string"), ('{"threads": 0}', "from 1 to 512"),
-                       ('{"threads": true}', "a boolean"), ('{"threads": null}', "null"),
-                       ('{"threads": [2]}', "an array"), ('{"system": 12}', "a number"),
-                       ('{"threads": 1, "threads": 2}', "twice"), ('{"thread": 1}', "unknown key"),
-                       ("[1]", "an array"), ('{"threads"', "JSON"), ("", "JSON"),
-                       ('{"config": "x"}', "unknown key")):
-        config.write_text(text)
-        renga.refused(2, part, *run, "--config", config)
-    renga.refused(2, "/nonexistent", *run, "--config", "/nonexistent")
-
-
-def test_what_does_not_fit_is_exit_3(renga):
-    model = renga.work / "endless"
-    shutil.copytree(renga.model, model)
-    config = json.loads((model / "config.json").read_text())
-    (model / "config.json").write_text(json.dumps({**config, "max_position_embeddings": 1 << 24}))
-    most = ("--ctx", 1 << 24, "--parallel", 256)
-    renga.refused(3, "GB of weights", "serve", model, "--api-port", "0", *most)
-
-
-def test_too_few_file_descriptors_are_an_error(renga):
-    before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    p = subprocess.run([renga.binary, "serve", renga.model, "--api-port", "0"], capture_output=True,
-                       preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40)))
-    check(p.returncode == 1 and p.stderr.startswith(b"renga: file descriptors"), p.stderr)
-    check(resource.getrlimit(resource.RLIMIT_NOFILE) == before, "this process has another limit")
-
-
 def test_a_name_of_the_registry_is_a_model(renga):
     registry = renga.work / "models.json"
     registry.write_text(json.dumps({"small": {"path": str(TINY / "llama-mixed_346")}}))
