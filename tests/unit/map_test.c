@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -254,8 +255,10 @@ static int child(const struct files *f, void (*handler)(int), bool by_kill)
     int status = 0;
 
     if (pid == 0) {
+        const struct rlimit no_core = {0, 0};
         struct rg_map m;
 
+        (void)setrlimit(RLIMIT_CORE, &no_core);
         (void)signal(SIGBUS, handler);
         if (rg_map_open(&m, f->other, NULL) != RG_OK)
             _exit(1);
