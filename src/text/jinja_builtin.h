@@ -78,6 +78,11 @@ const struct rg_jmethod *rg_jmethod_for(const struct rg_jmethod *method, enum rg
 /* Binds args to "a b c"; errors name `what`. */
 RG_CHECKED enum rg_code rg_jargs_bind(struct rg_jrun *r, const char *what, const char *params,
                                       uint32_t n_required, struct rg_jargs *args);
+/* Whether a call, filter or test could bind its arguments, whatever their values are. */
+bool rg_jargs_fit(const struct rg_jinja *t, const char *params, uint32_t n_required,
+                  const struct rg_jexpr *call);
+/* Whether they fit a method of that name, of any type. */
+bool rg_jmethod_fits(const struct rg_jinja *t, const char *name, const struct rg_jexpr *call);
 RG_CHECKED enum rg_code rg_jfilter_call(struct rg_jrun *r, const struct rg_jfilter *f,
                                         struct rg_jvalue in, struct rg_jargs *args,
                                         struct rg_jvalue *out);
@@ -116,6 +121,8 @@ RG_CHECKED enum rg_code rg_jtext_replace(struct rg_jwork *w, const struct rg_jst
 /* a + b where one is markup: the other is HTML-escaped. */
 RG_CHECKED enum rg_code rg_jtext_add_markup(struct rg_jwork *w, const struct rg_jstr *a,
                                             const struct rg_jstr *b, struct rg_jvalue *out);
+/* A conversion of a format that is not done: of '%' (percent) or of format(); NULL: all are. */
+const char *rg_jtext_unknown_format(const struct rg_jstr *format, bool percent);
 /* printf-style formatting of `values` (a tuple, a mapping or one value). */
 RG_CHECKED enum rg_code rg_jtext_percent(struct rg_jwork *w, const struct rg_jstr *format,
                                          struct rg_jvalue values, struct rg_jvalue *out);

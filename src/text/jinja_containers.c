@@ -294,6 +294,21 @@ const struct rg_jmethod *rg_jmethod_find(const char *name)
     return m ? m : look(methods, name, ~0u);
 }
 
+static bool any_fits(const struct rg_jmethod *table, const struct rg_jinja *t, const char *name,
+                     const struct rg_jexpr *call)
+{
+    for (; table->name; table++)
+        if (strcmp(table->name, name) == 0 &&
+            rg_jargs_fit(t, table->params, table->n_required, call))
+            return true;
+    return false;
+}
+
+bool rg_jmethod_fits(const struct rg_jinja *t, const char *name, const struct rg_jexpr *call)
+{
+    return any_fits(rg_jmethods_of_strings, t, name, call) || any_fits(methods, t, name, call);
+}
+
 const struct rg_jmethod *rg_jmethod_for(const struct rg_jmethod *method, enum rg_jtype type)
 {
     uint32_t types = 0;

@@ -60,6 +60,30 @@ enum rg_code rg_jargs_bind(struct rg_jrun *r, const char *what, const char *para
     return RG_OK;
 }
 
+bool rg_jargs_fit(const struct rg_jinja *t, const char *params, uint32_t n_required,
+                  const struct rg_jexpr *call)
+{
+    bool given[RG_JPARAMS_MAX] = {false};
+    bool all = true;
+
+    if (*params == '*')
+        return true;
+    if (call->n_args > param_count(params))
+        return false;
+    for (uint32_t i = 0; i < call->n_args; i++)
+        given[i] = true;
+    for (uint32_t k = 0; k < call->n_keywords; k++) {
+        const uint32_t i = param_index(params, t->names[call->keyword_names[k]].text);
+
+        if (i == RG_JPARAMS_MAX || given[i])
+            return false;
+        given[i] = true;
+    }
+    for (uint32_t i = 0; i < n_required; i++)
+        all = all && given[i];
+    return all;
+}
+
 enum rg_code rg_jarg_string(struct rg_jrun *r, const struct rg_jargs *args, uint32_t i,
                             const struct rg_jstr **out)
 {
@@ -177,16 +201,17 @@ static enum rg_code dict(struct rg_jrun *r, struct rg_jargs *args, struct rg_jva
 }
 
 static enum rg_code namespace(struct rg_jrun *r, struct rg_jargs *args, struct rg_jvalue *out) {
-    RG_TRY(dict(r, args, out)); for (uint32_t i = 0; i < out->as.dict->n; i++){
+    RG_TRY(dict(r, args, out));
+    for (uint32_t i = 0; i < out->as.dict->n; i++) {
         const struct rg_jvalue key = out->as.dict->pairs[i].key;
+        const struct rg_jstr *name = key.as.string;
 
-        if (key.type == RG_J_STRING && key.as.string->len &&
-            rg_jstr_data(key.as.string)[0] ==
-                '_') return rg_jfail(&r->w, RG_E_BAD_DATA,
-                                     "namespace attribute '%.*s' begins with '_'",
-                                     (int)key.as.string->len, rg_jstr_data(key.as.string));}
-out->type = RG_J_NAMESPACE;
-return RG_OK;
+        if (key.type == RG_J_STRING && name->len && rg_jstr_data(name)[0] == '_')
+            return rg_jfail(&r->w, RG_E_BAD_DATA, "namespace attribute '%.*s' begins with '_'",
+                            (int)name->len, rg_jstr_data(name));
+    }
+    out->type = RG_J_NAMESPACE;
+    return RG_OK;
 }
 
 enum { RANGE_MAX = 100000 }; /* as in jinja2's sandbox */

@@ -8,6 +8,12 @@
 
 #include "text/jinja_ast.h"
 
+/* A growing list of expressions. */
+struct rg_jitems {
+    struct rg_jexpr **data;
+    uint32_t n, capacity;
+};
+
 struct rg_jparser {
     struct rg_jinja *t;
     struct rg_jwork *w; /* == &t->work */
@@ -15,6 +21,7 @@ struct rg_jparser {
     uint32_t at;
     uint32_t depth;
     uint32_t loops; /* of the macro or template that is being read */
+    struct rg_jitems calls; /* of functions by name: a macro may still be bound to it */
 };
 
 /* The token stream (jinja_parser.c). */
@@ -28,12 +35,6 @@ RG_CHECKED enum rg_code rg_jparse_expect_op(struct rg_jparser *p, const char *op
 RG_CHECKED enum rg_code rg_jparse_expect_name(struct rg_jparser *p, uint32_t *name);
 enum rg_code rg_jparse_unexpected(struct rg_jparser *p, const char *wanted);
 RG_CHECKED enum rg_code rg_jparse_enter(struct rg_jparser *p); /* one level deeper */
-
-/* A growing list of expressions. */
-struct rg_jitems {
-    struct rg_jexpr **data;
-    uint32_t n, capacity;
-};
 
 RG_CHECKED enum rg_code rg_jparse_add(struct rg_jparser *p, struct rg_jitems *l,
                                       struct rg_jexpr *x);
@@ -58,6 +59,9 @@ RG_CHECKED enum rg_code rg_jparse_primary(struct rg_jparser *p, struct rg_jexpr 
 RG_CHECKED enum rg_code rg_jparse_postfix(struct rg_jparser *p, struct rg_jexpr **x);
 /* "|filter", "is test" and calls behind *x. */
 RG_CHECKED enum rg_code rg_jparse_filters_and_tests(struct rg_jparser *p, struct rg_jexpr **x);
+/* Refuses a literal format with a conversion that is not done ('%' or format()). */
+RG_CHECKED enum rg_code rg_jparse_check_format(struct rg_jparser *p, const struct rg_jexpr *format,
+                                               bool percent);
 /* "name(args)|name ..." applied to input, which is NULL in filter blocks. */
 RG_CHECKED enum rg_code rg_jparse_filters(struct rg_jparser *p, struct rg_jexpr *input,
                                           bool inline_, struct rg_jexpr **out);

@@ -115,6 +115,8 @@ static enum rg_code product(struct rg_jparser *p, struct rg_jexpr **out)
             op = RG_JOP_MOD;
         else
             return RG_OK;
+        if (op == RG_JOP_MOD)
+            RG_TRY(rg_jparse_check_format(p, *out, true));
         RG_TRY(power(p, &right));
         RG_TRY(binary(p, RG_JX_BINARY, op, right, out));
     }

@@ -79,8 +79,9 @@ static enum rg_code string(struct rg_jparser *p, struct rg_jexpr **out)
     }
     RG_TRY(rg_jtext_add(p->w, literals, bytes->data, bytes->len, true));
     RG_TRY(rg_jtext_add(p->w, literals, "\n", 1, true));
+    RG_TRY(rg_jtext_add(p->w, bytes, "", 1, true)); /* names of filters and tests end with a NUL */
 
-    const struct rg_jstr *s = rg_jstr_borrow(p->w, bytes->data, bytes->len, true);
+    const struct rg_jstr *s = rg_jstr_borrow(p->w, bytes->data, bytes->len - 1, true);
 
     if (!s)
         return rg_jshort(p->w);
@@ -228,15 +229,43 @@ static enum rg_code call_args(struct rg_jparser *p, struct rg_jexpr *x)
     return RG_OK;
 }
 
-/* What a call calls is known now: a function, a method, or something the template binds. */
-static enum rg_code check_callee(struct rg_jparser *p, const struct rg_jexpr *callee)
+enum rg_code rg_jparse_check_format(struct rg_jparser *p, const struct rg_jexpr *format,
+                                    bool percent)
 {
-    if (callee->kind == RG_JX_NAME && p->t->names[callee->name].called_line == 0)
-        p->t->names[callee->name].called_line = p->w->line;
-    if (callee->kind == RG_JX_ATTR && !callee->method)
-        return rg_jfail(p->w, RG_E_UNSUPPORTED, "unknown method '%s'",
-                        p->t->names[callee->name].text);
+    const struct rg_jstr *s = NULL;
+    const char *unknown = NULL;
+
+    if (format && format->kind == RG_JX_CONST && format->value.type == RG_J_STRING)
+        s = format->value.as.string;
+    if (s)
+        unknown = rg_jtext_unknown_format(s, percent);
+    if (unknown)
+        return rg_jfail(p->w, RG_E_UNSUPPORTED, "unknown conversion '%.*s' in a format",
+                        rg_jstr_data(s) + s->len - unknown < 8
+                            ? (int)(rg_jstr_data(s) + s->len - unknown)
+                            : 8,
+                        unknown);
     return RG_OK;
+}
+
+/* What a call calls is known now: a function, a method, or something the template binds. */
+static enum rg_code check_call(struct rg_jparser *p, struct rg_jexpr *x)
+{
+    const struct rg_jexpr *callee = x->a;
+    const char *name = p->t->names[callee->name].text;
+
+    if (callee->kind == RG_JX_NAME) {
+        if (p->t->names[callee->name].called_line == 0)
+            p->t->names[callee->name].called_line = x->line;
+        return rg_jparse_add(p, &p->calls, x);
+    }
+    if (callee->kind != RG_JX_ATTR)
+        return RG_OK;
+    if (!callee->method)
+        return rg_jfail(p->w, RG_E_UNSUPPORTED, "unknown method '%s'", name);
+    if (!rg_jmethod_fits(p->t, name, x))
+        return rg_jfail(p->w, RG_E_UNSUPPORTED, "method '%s' with these arguments", name);
+    return strcmp(name, "format") == 0 ? rg_jparse_check_format(p, callee->a, false) : RG_OK;
 }
 
 static enum rg_code call(struct rg_jparser *p, struct rg_jexpr *callee, struct rg_jexpr **out)
@@ -246,8 +275,8 @@ static enum rg_code call(struct rg_jparser *p, struct rg_jexpr *callee, struct r
     if (!x)
         return rg_jshort(p->w);
     x->a = callee;
-    RG_TRY(check_callee(p, callee));
     RG_TRY(call_args(p, x));
+    RG_TRY(check_call(p, x));
     return rg_jparse_done(p, x, out);
 }
 
@@ -331,15 +360,31 @@ static enum rg_code check_inner(struct rg_jparser *p, const struct rg_jexpr *x)
         x->args[at]->value.type != RG_J_STRING)
         return RG_OK;
 
-    const struct rg_jstr *s = x->args[at]->value.as.string;
+    const char *name = rg_jstr_data(x->args[at]->value.as.string);
+    const struct rg_jfilter *filter = is_map ? rg_jfilter_find(name) : NULL;
+    const struct rg_jtest *tested = is_map ? NULL : rg_jtest_find(name);
+    struct rg_jexpr inner = *x; /* with the arguments behind the name */
 
-    if (is_map && !rg_jfilter_find(rg_jstr_data(s)))
-        return rg_jfail(p->w, RG_E_UNSUPPORTED, "unknown filter '%.*s'", (int)s->len,
-                        rg_jstr_data(s));
-    if (!is_map && !rg_jtest_find(rg_jstr_data(s)))
-        return rg_jfail(p->w, RG_E_UNSUPPORTED, "unknown test '%.*s'", (int)s->len,
-                        rg_jstr_data(s));
+    if (!filter && !tested)
+        return rg_jfail(p->w, RG_E_UNSUPPORTED, "unknown %s '%.40s'", is_map ? "filter" : "test",
+                        name);
+    inner.args += at + 1;
+    inner.n_args -= (uint32_t)at + 1;
+    if (filter ? !rg_jargs_fit(p->t, filter->params, filter->n_required, &inner)
+               : inner.n_args != tested->n_args || inner.n_keywords)
+        return rg_jfail(p->w, RG_E_UNSUPPORTED, "%s '%.40s' with these arguments",
+                        is_map ? "filter" : "test", name);
     return RG_OK;
+}
+
+static enum rg_code check_filter(struct rg_jparser *p, const struct rg_jexpr *x)
+{
+    if (!rg_jargs_fit(p->t, x->filter->params, x->filter->n_required, x))
+        return rg_jfail(p->w, RG_E_UNSUPPORTED, "filter '%s' with these arguments",
+                        x->filter->name);
+    if (strcmp(x->filter->name, "format") == 0)
+        RG_TRY(rg_jparse_check_format(p, x->a, true));
+    return check_inner(p, x);
 }
 
 enum rg_code rg_jparse_filters(struct rg_jparser *p, struct rg_jexpr *input, bool inline_,
@@ -360,7 +405,7 @@ enum rg_code rg_jparse_filters(struct rg_jparser *p, struct rg_jexpr *input, boo
         x->a = *out;
         if (rg_jparse_is_op(p, "("))
             RG_TRY(call_args(p, x));
-        RG_TRY(check_inner(p, x));
+        RG_TRY(check_filter(p, x));
         RG_TRY(rg_jparse_done(p, x, out));
     }
     return RG_OK;

@@ -416,7 +416,7 @@ static enum rg_code body(struct rg_jparser *p, const char *end, const char *cons
 /* ---- checks on the whole -------------------------------------------------------------------- */
 
 /* Every function that is called is known: a built-in one, or a name that the template binds. */
-static enum rg_code check_names(struct rg_jinja *t)
+static enum rg_code check_names(struct rg_jinja *t, const struct rg_jitems *calls)
 {
     static const char *const of_macros[] = {"caller", "varargs", "kwargs"};
 
@@ -430,6 +430,16 @@ static enum rg_code check_names(struct rg_jinja *t)
         for (size_t k = 0; k < sizeof of_macros / sizeof *of_macros; k++)
             if (name->is_read && !name->is_bound && strcmp(name->text, of_macros[k]) == 0)
                 return rg_jfail(&t->work, RG_E_UNSUPPORTED, "'%s' in a macro", name->text);
+    }
+    for (uint32_t i = 0; i < calls->n; i++) {
+        const struct rg_jexpr *x = calls->data[i];
+        const struct rg_jname *name = &t->names[x->a->name];
+        const struct rg_jfunction *f = name->is_bound ? NULL : rg_jfunction_find(name->text);
+
+        t->work.line = x->line;
+        if (f && !rg_jargs_fit(t, f->params, f->n_required, x))
+            return rg_jfail(&t->work, RG_E_UNSUPPORTED, "function '%s' with these arguments",
+                            name->text);
     }
     return RG_OK;
 }
@@ -482,7 +492,7 @@ static enum rg_code parse(struct rg_jinja *t, const char *source, size_t len)
 
     w->line = 1;
     RG_TRY(body(&p, NULL, NULL, &t->body));
-    return check_names(t);
+    return check_names(t, &p.calls);
 }
 
 enum rg_code rg_jinja_parse(struct rg_jinja **out, const char *source, size_t len,

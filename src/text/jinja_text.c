@@ -202,7 +202,29 @@ enum rg_code rg_jtext_add_markup(struct rg_jwork *w, const struct rg_jstr *a,
     return rg_jstr_markup(w, out->as.string, out);
 }
 
-/* ---- printf-style formatting ---------------------------------------------------------------- */
+/* ---- formatting ----------------------------------------------------------------------------- */
+
+const char *rg_jtext_unknown_format(const struct rg_jstr *format, bool percent)
+{
+    const char *p = rg_jstr_data(format);
+    const char *const end = p + format->len;
+
+    for (; end - p > 1; p++) {
+        const char *stop;
+
+        if (*p != (percent ? '%' : '{'))
+            continue;
+        if (p[1] == *p || (percent && strchr("srdi", p[1]) && p[1])) {
+            p++;
+            continue;
+        }
+        stop = percent ? NULL : memchr(p, '}', (size_t)(end - p));
+        if (percent || (stop && memchr(p, ':', (size_t)(stop - p))) ||
+            (stop && memchr(p, '!', (size_t)(stop - p))))
+            return p;
+    }
+    return NULL;
+}
 
 /* The next value of a tuple, or the one value. */
 static enum rg_code next_value(struct rg_jwork *w, struct rg_jvalue values, uint32_t *i,

@@ -138,6 +138,13 @@ static void what_is_unknown_is_named_with_its_line_at_load(void **state)
     expect_load_error("{{ x.__class__() }}", RG_E_UNSUPPORTED, "unknown method '__class__'");
     expect_load_error("\n{{ nosuch() }}", RG_E_UNSUPPORTED, "line 2: unknown function 'nosuch'");
     expect_load_error("{{ l|map('nosuch') }}", RG_E_UNSUPPORTED, "unknown filter 'nosuch'");
+    expect_load_error("{{ l|map('a_name_of_two_and_thirty_letters') }}", RG_E_UNSUPPORTED,
+                      "unknown filter 'a_name_of_two_and_thirty_letters'");
+    expect_load_error("{% filter nosuch %}{% endfilter %}", RG_E_UNSUPPORTED, "filter 'nosuch'");
+    expect_load_error("{% set x | nosuch %}{% endset %}", RG_E_UNSUPPORTED, "filter 'nosuch'");
+    expect_load_error("{% block x %}{% endblock %}", RG_E_UNSUPPORTED, "unknown tag 'block'");
+    expect_load_error("\n{% call m() %}{% endcall %}", RG_E_UNSUPPORTED,
+                      "line 2: unknown tag 'call'");
     expect_load_error("{{ l|select('nosuch') }}", RG_E_UNSUPPORTED, "unknown test 'nosuch'");
     expect_load_error("{{ l|rejectattr('a', 'nosuch') }}", RG_E_UNSUPPORTED, "test 'nosuch'");
     expect_load_error("{% macro m() %}{{ caller() }}{% endmacro %}", RG_E_UNSUPPORTED, "caller");
@@ -177,6 +184,52 @@ static void expect_text(const char *source, const char *want)
         fail_msg("%.60s: %s", source, err.message);
     assert_string_equal(prompt.text, want);
     rg_prompt_free(&prompt);
+}
+
+/* A call that no value could make right stands in a branch that is never run. */
+static void expect_misfit(const char *call, const char *part)
+{
+    char source[256];
+
+    (void)snprintf(source, sizeof source, "{%% if false %%}\n{{ %s }}{%% endif %%}", call);
+    expect_load_error(source, RG_E_UNSUPPORTED, part);
+}
+
+static void arguments_that_fit_nothing_are_named_at_load(void **state)
+{
+    (void)state;
+    expect_misfit("x|tojson(indnt=2)", "line 2: filter 'tojson' with these arguments");
+    expect_misfit("x|upper(1)", "line 2: filter 'upper' with");
+    expect_misfit("x|replace('a')", "line 2: filter 'replace' with");
+    expect_misfit("x|default('a', default_value='b')", "filter 'default' with");
+    expect_misfit("x|map('tojson', indnt=3)", "line 2: filter 'tojson' with");
+    expect_misfit("x|select('divisibleby')", "line 2: test 'divisibleby' with");
+    expect_misfit("x.split(',', 1, 2)", "line 2: method 'split' with");
+    expect_misfit("x.strip(charz='a')", "line 2: method 'strip' with");
+    expect_misfit("x.get()", "line 2: method 'get' with");
+    expect_misfit("range()", "line 2: function 'range' with");
+    expect_misfit("strftime_now('%Y', 2)", "line 2: function 'strftime_now' with");
+    expect_misfit("'%05d' % x", "line 2: unknown conversion '%05d'");
+    expect_misfit("'%s %.2f'|format(x, y)", "line 2: unknown conversion '%.2f'");
+    expect_misfit("'{:>5}'.format(x)", "line 2: unknown conversion '{:>5}'");
+    expect_text("{{ 'a%%b %s' % 1 }}{{ '{{:}} {}'.format(2) }}{{ [1].pop() }}"
+                "{{ {'a': 3}.pop('a') }}"
+                "{% macro range() %}4{% endmacro %}{{ range() }}",
+                "a%b 1{:} 2134");
+}
+
+static void what_only_a_value_shows_is_an_error_with_its_line(void **state)
+{
+    (void)state;
+    expect_render_error("\n{{ [1].upper() }}", RG_E_BAD_DATA, "line 2: 'upper' is undefined");
+    expect_render_error("\n{{ 'x'.items() }}", RG_E_BAD_DATA, "line 2: 'items' is undefined");
+    expect_render_error("\n{{ none.get('x') }}", RG_E_BAD_DATA, "line 2: 'get' is undefined");
+    expect_render_error("{{ 1 }}\n\n{{ 1() }}", RG_E_BAD_DATA, "line 3: ");
+    expect_render_error("\n{{ 'x'['upper']['lower']() }}", RG_E_BAD_DATA, "line 2: ");
+    expect_render_error("\n{% set f = '%q' %}{{ f % 1 }}", RG_E_UNSUPPORTED, "line 2: format '%q'");
+    expect_render_error("\n{% set f = '{!r}' %}{{ f.format(1) }}", RG_E_UNSUPPORTED, "line 2: ");
+    expect_render_error("\n{% set f = 'nosuch' %}{{ [1]|map(f)|list }}", RG_E_UNSUPPORTED,
+                        "line 2: unknown filter 'nosuch'");
 }
 
 /* open n times, middle, close n times */
@@ -449,6 +502,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_construct_gives_what_jinja2_gives),
         cmocka_unit_test(what_is_unknown_is_named_with_its_line_at_load),
+        cmocka_unit_test(arguments_that_fit_nothing_are_named_at_load),
+        cmocka_unit_test(what_only_a_value_shows_is_an_error_with_its_line),
         cmocka_unit_test(nesting_is_bounded_at_load),
         cmocka_unit_test(a_long_source_is_refused),
         cmocka_unit_test(a_rendering_that_never_ends_is_stopped),
