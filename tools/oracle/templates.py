@@ -175,9 +175,9 @@ def oracle(template, request, tokens):
 
 # ---- compare ---------------------------------------------------------------------------------
 
-def renga_render(renga, model_dir, request):
+def renga_render(renga, model_dir, request, *flags):
     env = dict(os.environ, RENGA_NOW=str(NOW))
-    run = subprocess.run([renga, "render", model_dir], input=json.dumps(request).encode(),
+    run = subprocess.run([renga, "render", model_dir, *flags], input=json.dumps(request).encode(),
                          env=env, capture_output=True)
     return run.returncode, run.stdout.decode(), run.stderr.decode()
 
