@@ -13,8 +13,8 @@
  *
  * This folder is all that an embedding program may include; `renga run` is such a program.
  * Lifetime   strings are borrowed during the call only.
- * Signals    SIGBUS gets a handler: the model's files are mapped, and one that is cut meanwhile ends
- *            the question with RG_E_IO, not the process.  A SIGBUS from elsewhere goes to the
+ * Signals    SIGBUS gets a handler: the model's files are mapped, and one that is cut meanwhile
+ *            ends the question with RG_E_IO, not the process.  A SIGBUS from elsewhere goes to the
  *            handler that was there before.
  * Threads    one question at a time per session; rg_session_interrupt() from any thread. */
 #ifndef RG_RENGA_SESSION_H

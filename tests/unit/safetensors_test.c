@@ -375,8 +375,8 @@ static void rule_9_names_are_exactly_those_of_the_index(void **state)
         {"{\"weight_map\":{\"a\":\"model-00001-of-00002.safetensors\"}}", RG_E_BAD_DATA,
          "tensor 'b' of model-00002-of-00002.safetensors is not in weight_map (1 such in all)"},
         {"{\"weight_map\":{\"a\":\"model-00002-of-00002.safetensors\"}}", RG_E_BAD_DATA,
-         "tensor 'a' should be in model-00002-of-00002.safetensors, but is in model-00001-of-00002.safetensors: "
-         "were files renamed or swapped?"},
+         "tensor 'a' should be in model-00002-of-00002.safetensors, but is in "
+         "model-00001-of-00002.safetensors: were files renamed or swapped?"},
         {"{\"weight_map\":{\"c\":\"model-00002-of-00002.safetensors\"}}", RG_E_BAD_DATA,
          "tensor 'c' should be in model-00002-of-00002.safetensors, but that file has none"},
         {"{\"weight_map\":{\"c\":\"model-00003-of-00003.safetensors\"}}", RG_E_USAGE,
