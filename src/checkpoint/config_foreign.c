@@ -1,8 +1,9 @@
 /* config_foreign.c - config.json's "quantization_config" of other programs than MLX.
  *
- * Read are compressed-tensors' 4-bit formats (sources: compressed_tensors/quantization and
- * transformers' quantization_config of Kimi-K2-Thinking) and DeepSeek's FP8 in blocks of 128 x 128.
- * Everything that would change what the stored numbers mean is refused by name. */
+ * Read are compressed-tensors' 4-bit and FP8 block formats (sources:
+ * compressed_tensors/quantization and transformers' quantization_config of Kimi-K2-Thinking) and
+ * DeepSeek's FP8 in blocks of 128 x 128. Everything that would change what the stored numbers mean
+ * is refused by name. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,7 +11,7 @@
 #include "base/mem.h"
 #include "checkpoint/config_reader.h"
 
-enum { PATTERN_MAX = 160, CHOICES_MAX = 32, PATTERNS_MAX = 64 };
+enum { FP8_BLOCK = 128, PATTERN_MAX = 160, CHOICES_MAX = 32, PATTERNS_MAX = 64 };
 
 static void refuse(struct rg_cfg *c, const char *method, const char *with)
 {
@@ -19,6 +20,17 @@ static void refuse(struct rg_cfg *c, const char *method, const char *with)
                           "%s: quantization_config has quant_method '%.40s' with %.80s, which is "
                           "not supported; convert the original model with mlx_lm.convert",
                           c->file, method, with);
+}
+
+/* [128, 128] */
+static bool is_block(const struct rg_json *j)
+{
+    bool fits = j && rg_json_type(j) == RG_JSON_ARRAY && rg_json_count(j) == 2;
+    int64_t size = 0;
+
+    for (j = fits ? rg_json_first(j) : NULL; j && fits; j = rg_json_next(j))
+        fits = rg_json_type(j) == RG_JSON_NUMBER && rg_json_int(j, FP8_BLOCK, FP8_BLOCK, &size);
+    return fits;
 }
 
 /* ---- modules left out --------------------------------------------------------------------- */
@@ -261,6 +273,18 @@ static void check_int4(struct rg_cfg *w, struct rg_quant_entry *e)
     }
 }
 
+/* FP8 in the blocks of DeepSeek, under another name. */
+static void check_blocks(struct rg_cfg *w, struct rg_quant_entry *e)
+{
+    const char *type = rg_cfg_string(w, "type"), *strategy = rg_cfg_string(w, "strategy");
+
+    e->bits = rg_cfg_uint(w, "num_bits", 8, 1, 64);
+    e->group_size = FP8_BLOCK;
+    if (e->bits != 8 || !type || strcmp(type, "float") != 0 || !strategy ||
+        strcmp(strategy, "block") != 0 || !is_block(rg_cfg_get(w, "block_structure")))
+        refuse(w, compressed, "format 'float-quantized' other than FP8 in blocks of [128, 128]");
+}
+
 static void read_group(struct rg_cfg *c, struct rg_quant_config *q, const struct rg_json *j,
                        const char *format)
 {
@@ -287,6 +311,9 @@ static void read_group(struct rg_cfg *c, struct rg_quant_config *q, const struct
     if (strcmp(format, "pack-quantized") == 0) {
         memcpy(e->mode, "int4", sizeof "int4");
         check_int4(&w, e);
+    } else if (strcmp(format, "float-quantized") == 0) {
+        memcpy(e->mode, "fp8", sizeof "fp8");
+        check_blocks(&w, e);
     }
     q->n_groups++;
     c->code = w.code;
@@ -319,7 +346,8 @@ static void read_compressed(struct rg_cfg *c, struct rg_quant_config *q)
     if (c->code)
         return;
     if (!format ||
-        (strcmp(format, "pack-quantized") != 0 && strcmp(format, "mxfp4-pack-quantized") != 0)) {
+        (strcmp(format, "pack-quantized") != 0 && strcmp(format, "mxfp4-pack-quantized") != 0 &&
+         strcmp(format, "float-quantized") != 0)) {
         (void)snprintf(what, sizeof what, "format '%.40s'", format ? format : "none");
         refuse(c, compressed, what);
         return;
@@ -345,16 +373,10 @@ static void read_fp8(struct rg_cfg *c, struct rg_quant_config *q)
     const struct rg_json *block = rg_cfg_get(c, "weight_block_size");
     const char *format = rg_cfg_string(c, "fmt");
     const char *scheme = rg_cfg_string(c, "activation_scheme");
-    bool fits = block && rg_json_type(block) == RG_JSON_ARRAY && rg_json_count(block) == 2;
 
-    for (const struct rg_json *j = fits ? rg_json_first(block) : NULL; j; j = rg_json_next(j)) {
-        int64_t size = 0;
-
-        fits = fits && rg_json_type(j) == RG_JSON_NUMBER && rg_json_int(j, 128, 128, &size);
-    }
     if (!block)
         refuse(c, "fp8", "one scale per tensor or row (no weight_block_size)");
-    else if (!fits)
+    else if (!is_block(block))
         refuse(c, "fp8", "a weight_block_size other than [128, 128]");
     if (format && strcmp(format, "e4m3") != 0)
         refuse(c, "fp8", "a fmt other than 'e4m3'");
@@ -379,10 +401,11 @@ void rg_cfg_read_foreign_quant(struct rg_cfg *c, struct rg_quant_config *q)
         read_fp8(c, q);
         return;
     }
-    c->code = rg_fail(c->err, RG_E_UNSUPPORTED,
-                      "%s: quantization_config has quant_method '%.40s'%s%.60s%s, which is not "
-                      "supported; known: compressed-tensors (4 bit), fp8 (blocks of 128); else "
-                      "convert the original model with mlx_lm.convert",
-                      c->file, method ? method : "none", format ? " (format '" : "",
-                      format ? format : "", format ? "')" : "");
+    c->code = rg_fail(
+        c->err, RG_E_UNSUPPORTED,
+        "%s: quantization_config has quant_method '%.40s'%s%.60s%s, which is not "
+        "supported; known: compressed-tensors (4 bit, FP8 blocks), fp8 (blocks of 128); else "
+        "convert the original model with mlx_lm.convert",
+        c->file, method ? method : "none", format ? " (format '" : "", format ? format : "",
+        format ? "')" : "");
 }

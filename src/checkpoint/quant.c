@@ -389,9 +389,10 @@ enum rg_code rg_subject_check_config(const struct rg_subject *s, const struct rg
 {
     const struct rg_quant_config *q = &s->r->config->quant;
     const bool packed = s->parts.packed != NULL;
-    const enum rg_quant_method fits = d->kind == RG_WEIGHT_FP8 ? RG_QUANT_FP8
-                                      : packed                 ? RG_QUANT_COMPRESSED
-                                                               : RG_QUANT_MLX;
+    const bool compressed = packed || (d->kind == RG_WEIGHT_FP8 && !s->parts.scale_inv);
+    const enum rg_quant_method fits = compressed                 ? RG_QUANT_COMPRESSED
+                                      : d->kind == RG_WEIGHT_FP8 ? RG_QUANT_FP8
+                                                                 : RG_QUANT_MLX;
 
     if (s->spec->never_quantised)
         return rg_fail(s->err, RG_E_UNSUPPORTED,

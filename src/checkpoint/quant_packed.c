@@ -154,7 +154,9 @@ enum rg_code rg_describe_packed(const struct rg_subject *s, struct rg_weight_des
 
 /* ---- FP8 ---------------------------------------------------------------------------------- */
 
-static enum rg_code check_fp8_parts(const struct rg_subject *s)
+/* The scales: weight_scale_inv, or compressed-tensors' weight_scale if it is one per block, too. */
+static enum rg_code find_fp8_scales(const struct rg_subject *s, uint64_t down, uint64_t across,
+                                    const struct rg_tensor_info **out)
 {
     const struct rg_tensor_info *w = s->parts.weight, *sc = s->parts.scale_inv;
 
@@ -165,11 +167,14 @@ static enum rg_code check_fp8_parts(const struct rg_subject *s)
         return rg_fail(s->err, RG_E_BAD_DATA,
                        "%s: '%s' has a weight_scale_inv, so it must be F8_E4M3, it is %s",
                        rg_subject_file(s, w), w->name, rg_dtype_name(w->dtype));
-    if (!sc && s->parts.scale)
-        return rg_fail(s->err, RG_E_UNSUPPORTED,
-                       "%s: '%s' means FP8 with one scale per tensor or row, which is not "
-                       "supported; FP8 is read with weight_scale_inv for blocks of 128 x 128",
-                       rg_subject_file(s, s->parts.scale), s->parts.scale->name);
+    if (!sc && s->parts.scale) {
+        sc = s->parts.scale;
+        if (!is_matrix(sc, down, across))
+            return rg_fail(s->err, RG_E_UNSUPPORTED,
+                           "%s: '%s' means FP8 with one scale per tensor or row, which is not "
+                           "supported; FP8 is read with one per block of 128 x 128",
+                           rg_subject_file(s, sc), sc->name);
+    }
     if (!sc)
         return rg_fail(s->err, RG_E_BAD_DATA,
                        "%s: '%s' is F8_E4M3, but there is no '%s.weight_scale_inv'; the "
@@ -180,19 +185,20 @@ static enum rg_code check_fp8_parts(const struct rg_subject *s)
                        "%s: '%s' is %s: FP8 with power-of-two scales is not supported; convert "
                        "the model with mlx_lm.convert",
                        rg_subject_file(s, sc), sc->name, rg_dtype_name(sc->dtype));
+    *out = sc;
     return RG_OK;
 }
 
 enum rg_code rg_describe_fp8(const struct rg_subject *s, struct rg_weight_desc *d)
 {
-    const struct rg_tensor_info *w = s->parts.weight, *sc = s->parts.scale_inv;
+    const struct rg_tensor_info *w = s->parts.weight, *sc = NULL;
     const uint64_t rows = s->spec->rows, cols = s->spec->cols;
     const uint64_t down = (rows + FP8_BLOCK - 1) / FP8_BLOCK;
     const uint64_t across = (cols + FP8_BLOCK - 1) / FP8_BLOCK;
     enum rg_code code = s->spec->vector ? RG_OK : check_single(s, w);
 
     if (!code)
-        code = check_fp8_parts(s);
+        code = find_fp8_scales(s, down, across, &sc);
     if (code)
         return code;
     if (!is_matrix(w, rows, cols))

@@ -298,6 +298,32 @@ static void fp8_has_one_scale_per_block_of_128(void **state)
     cw_end(&w);
 }
 
+/* compressed-tensors' "float-quantized" with strategy block: the same numbers, other names. */
+static void fp8_blocks_of_compressed_tensors_are_fp8(void **state)
+{
+    static const struct made made = {BLOCKS, 0, "BF16"};
+    struct cw w;
+
+    (void)state;
+    begin(&w, &made,
+          LLAMA_KEYS ",\"quantization_config\":{\"quant_method\":\"compressed-tensors\","
+                     "\"format\":\"float-quantized\",\"config_groups\":{\"g\":{\"weights\":{"
+                     "\"num_bits\":8,\"type\":\"float\",\"strategy\":\"block\","
+                     "\"block_structure\":[128,128]},\"input_activations\":{\"dynamic\":true}}}}");
+    expect_fails(&w, RG_E_BAD_DATA, "quant_method 'compressed-tensors', but");
+    for (size_t i = 0; i < w.n; i++) {
+        char *inv = strstr(w.tensors[i].name, "_inv");
+
+        if (inv)
+            *inv = '\0';
+    }
+    struct rg_checkpoint *c = open_it(&w);
+
+    expect_format(weight(c, 0, "mlp.down_proj"), RG_WEIGHT_FP8, 8, 128);
+    rg_checkpoint_close(c);
+    cw_end(&w);
+}
+
 static void fp8_of_another_layout_is_refused(void **state)
 {
     static const struct {
@@ -574,6 +600,7 @@ int main(void)
         TEST(config_and_tensors_must_be_of_one_checkpoint),
         TEST(the_tensors_decide_what_is_quantised),
         TEST(fp8_has_one_scale_per_block_of_128),
+        TEST(fp8_blocks_of_compressed_tensors_are_fp8),
         TEST(fp8_of_another_layout_is_refused),
         TEST(single_experts_and_kv_b_proj_may_be_packed_or_fp8),
         TEST(a_global_scale_needs_nvfp4_a_stack_and_a_promise),

@@ -139,6 +139,9 @@ def encode(weights, scheme):
             parts, w = int4(w, int(group), what if what != "experts" else "BF16", i % 2)
         elif method == "fp8":
             parts, w = fp8(w, group or "F32")
+        elif method == "fp8_block":
+            parts, w = fp8(w, "BF16")
+            parts["weight_scale"] = parts.pop("weight_scale_inv")
         else:
             parts, w = mxfp4_packed(w)
         tensors.update({f"{path}.{suffix}": part for suffix, part in parts.items()})
@@ -163,9 +166,13 @@ def quantization_config(scheme):
                "group_size": int(group or 32), "num_bits": 4, "observer": "minmax",
                "observer_kwargs": {}, "strategy": "group", "symmetric": True,
                "type": "int" if packed else "float"}
+    if method == "fp8_block":
+        weights.update({"block_structure": [FP8_BLOCK, FP8_BLOCK], "group_size": None,
+                        "num_bits": 8, "strategy": "block"})
     return {"config_groups": {"group_0": {"input_activations": None, "output_activations": None,
                                           "targets": ["Linear"], "weights": weights}},
-            "format": "pack-quantized" if packed else "mxfp4-pack-quantized",
+            "format": {"int4": "pack-quantized", "fp8_block": "float-quantized",
+                       "mxfp4_packed": "mxfp4-pack-quantized"}[method],
             "ignore": ["lm_head"] + (experts if what == "experts" else ["re:.*mlp.gate$"]),
             "kv_cache_scheme": None, "quant_method": "compressed-tensors",
             "quantization_status": "compressed"}

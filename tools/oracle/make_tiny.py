@@ -262,7 +262,8 @@ def write_tensors(directory, tensors, n_shards):
 
 
 def is_foreign(scheme):
-    return scheme is not None and scheme.partition("/")[0] in ("hf", "int4", "fp8", "mxfp4_packed")
+    return scheme is not None and scheme.partition("/")[0] in (
+        "hf", "int4", "fp8", "fp8_block", "mxfp4_packed")
 
 
 def make_foreign(directory, name, model, config, scheme, options):

@@ -20,7 +20,7 @@ A row is (name, config.json without quantization, scheme, options).  Options:
   mlx_lm    False: mlx-lm cannot load it (the format is not its own in this family)
 Schemes beside BITS/GROUP and mlx-lm's recipes: mlx's modes, mixed_modes, and those of hf_layout.py:
 hf (floats as transformers stores them), int4/GROUP/experts or int4/GROUP/DTYPE-OF-SCALES, fp8 or
-fp8/DTYPE, mxfp4_packed.
+fp8/DTYPE, fp8_block (the same under compressed-tensors' names), mxfp4_packed.
 """
 
 LLAMA = {
@@ -245,7 +245,7 @@ ROWS = [
      "n_routed_experts": 3, "moe_intermediate_size": 32}, "fp8",
      {"extra": {"model.layers.1.enorm.weight": (144,),
                 "model.layers.1.eh_proj.weight": (144, 2)}}),
-    ("llama-fp8", {**LLAMA_S, "num_hidden_layers": 1, "intermediate_size": 192}, "fp8",
+    ("llama-fp8_block", {**LLAMA_S, "num_hidden_layers": 1, "intermediate_size": 192}, "fp8_block",
      {"mlx_lm": False}),
     ("qwen3-fp8-tied", {**QWEN3_S, "hidden_size": 144, "num_hidden_layers": 1,
      "intermediate_size": 48, "tie_word_embeddings": True}, "fp8", {"mlx_lm": False}),
