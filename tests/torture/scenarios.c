@@ -481,6 +481,7 @@ static void drive_shutdown_now(struct driver *d)
     "{\"role\":\"tool\",\"tool_call_id\":\"c1\",\"content\":\"2\"}],"                              \
     "\"tools\":[{\"type\":\"function\",\"function\":{\"name\":\"f\",\"description\":\"d\","        \
     "\"parameters\":{\"type\":\"object\",\"properties\":{\"x\":{\"type\":\"number\"}}}}}]}"
+#define EVAL "--tokens", "IDS", "--logits", "OUT"
 #define SERVE                                                                                      \
     "serve", "MODEL", "--api-port", "0", "--threads", "2", "--ctx", "2048", "--parallel", "2",     \
         "--api-key-file", "KEYS"
@@ -506,12 +507,13 @@ const struct scenario scenarios[] = {
       "--threads", "2", "--ctx", "256", "--config", "CONFIG"},
      .input = ""},
     {"eval",
-     {"eval", "TINY/deepseek_v3-mixed_346", "--tokens", "IDS", "--logits", "OUT", "--threads", "2",
-      "--chunk", "2"},
+     {"eval", "TINY/deepseek_v3-mixed_346", EVAL, "--threads", "2", "--chunk", "2"},
      .input = ""},
-    {"eval-unstacked",
-     {"eval", "TINY/qwen3_moe-bf16-unstacked", "--tokens", "IDS", "--logits", "OUT"},
-     .input = ""},
+    {"eval-unstacked", {"eval", "TINY/qwen3_moe-bf16-unstacked", EVAL}, .input = ""},
+    {"eval-fp8", {"eval", "TINY/deepseek_v3-fp8", EVAL}, .input = ""},
+    {"eval-int4", {"eval", "TINY/kimi_k2-int4-experts", EVAL}, .input = ""},
+    {"eval-hf", {"eval", "TINY/qwen3_moe-hf-bf16", EVAL}, .input = ""},
+    {"eval-nvfp4", {"eval", "TINY/deepseek_v3-nvfp4-global_scale", EVAL}, .input = ""},
     {"bench",
      {"bench", "TINY/qwen3_moe-q4_64", "--json", "--prefill", "4", "--decode-tokens", "1",
       "--rounds", "1", "--threads", "2"},
