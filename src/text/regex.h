@@ -5,8 +5,9 @@
  *            exactly.
  * Unicode    Classes are those of the linked PCRE2 (10.42: Unicode 14); rg_unicode_shadow() makes
  *            texts with younger characters fit.
- * Limits     The match limit and the JIT stack grow with the text; a pattern that needs more gives
- *            RG_E_LIMIT.
+ * Limits     The match limit, the JIT stack, the interpreter's memory (which is used when that
+ *            stack is too small) and the processor time grow with the text; a pattern that needs
+ *            more gives RG_E_LIMIT.
  * Threads    struct rg_regex is immutable; a scan belongs to one caller. */
 #ifndef RG_TEXT_REGEX_H
 #define RG_TEXT_REGEX_H
