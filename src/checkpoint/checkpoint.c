@@ -8,6 +8,7 @@
 #include "base/arena.h"
 #include "base/file.h"
 #include "base/limits.h"
+#include "base/log.h"
 #include "base/mem.h"
 #include "checkpoint/inventory.h"
 #include "checkpoint/st_table.h"
@@ -179,6 +180,20 @@ static enum rg_code find_modules(struct opened *o, const char *config_file, stru
     return code;
 }
 
+static void warn_of_total(const struct rg_checkpoint *c)
+{
+    uint64_t said, found;
+    char msg[160];
+
+    if (!rg_tensor_set_total_is_said(c->tensors, &said, &found) || said == found)
+        return;
+    (void)snprintf(msg, sizeof msg,
+                   "the index's metadata.total_size is %" PRIu64 ", the tensors have %" PRIu64
+                   " bytes; every tensor has its name and shape, so it is used",
+                   said, found);
+    rg_log(RG_LOG_WARN, "checkpoint", msg, "model=%s", c->name);
+}
+
 enum rg_code rg_checkpoint_open(struct rg_checkpoint **out, const char *dir, bool headers_only,
                                 struct rg_err *err)
 {
@@ -208,13 +223,12 @@ enum rg_code rg_checkpoint_open(struct rg_checkpoint **out, const char *dir, boo
         code = rg_tensor_set_open(&o->pub.tensors, dir, headers_only, err);
     if (!code)
         code = find_modules(o, config_file, err);
-    if (!code)
-        code = rg_tensor_set_check_total(o->pub.tensors, dir, err);
     rg_free(config_file);
     if (code) {
         rg_checkpoint_close(&o->pub);
         return code;
     }
+    warn_of_total(&o->pub);
     *out = &o->pub;
     return RG_OK;
 }

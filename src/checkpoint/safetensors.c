@@ -282,19 +282,13 @@ const uint8_t *rg_tensor_bytes(const struct rg_tensor_set *s, const struct rg_te
     return data ? data + t->offset : NULL;
 }
 
-enum rg_code rg_tensor_set_check_total(const struct rg_tensor_set *s, const char *dir,
-                                       struct rg_err *err)
+bool rg_tensor_set_total_is_said(const struct rg_tensor_set *s, uint64_t *said, uint64_t *found)
 {
-    uint64_t total = 0;
-
+    *said = s->index_total;
+    *found = 0;
     for (size_t i = 0; i < s->table.n_tensors; i++)
-        total += s->table.tensors[i].bytes;
-    if (s->index_total == UINT64_MAX || s->index_total == total)
-        return RG_OK;
-    return rg_fail(err, RG_E_BAD_DATA,
-                   "%s/model.safetensors.index.json: metadata.total_size is %" PRIu64
-                   ", the tensors have %" PRIu64 " bytes; a file is of another download",
-                   dir, s->index_total, total);
+        *found += s->table.tensors[i].bytes;
+    return s->index_total != UINT64_MAX;
 }
 
 enum rg_code rg_tensor_set_check(const struct rg_tensor_set *s, struct rg_err *err)

@@ -61,10 +61,9 @@ const struct rg_tensor_file *rg_tensor_set_file(const struct rg_tensor_set *s, u
 /* The bytes of a tensor inside the map (borrowed, valid until close); NULL with headers only. */
 const uint8_t *rg_tensor_bytes(const struct rg_tensor_set *s, const struct rg_tensor_info *t);
 
-/* The index's total_size against the tensors.  After the tensors' shapes were compared with the
- * model's, which tells the file that is wrong. */
-RG_CHECKED enum rg_code rg_tensor_set_check_total(const struct rg_tensor_set *s, const char *dir,
-                                                  struct rg_err *err);
+/* True when the index says a total_size; *found is the sum of the tensors' bytes.  Writers differ
+ * in what they count (parameters, tied weights), so a difference is no error. */
+bool rg_tensor_set_total_is_said(const struct rg_tensor_set *s, uint64_t *said, uint64_t *found);
 
 /* RG_OK: the files are as they were when they were opened, so what was computed from their bytes is
  * right.  Else RG_E_IO names the file and what happened to it, and the set is of no use any more.
