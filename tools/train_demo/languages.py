@@ -50,7 +50,7 @@ love Liebe amour amor amore
 time Zeit temps tiempo tempo
 school Schule école escuela scuola
 """.split("\n") if row]
-LANGUAGES = {"German": 1, "French": 2, "Spanish": 3, "Italian": 4}
+LANGUAGES = {"German": 1, "French": 2, "Spanish": 3}
 
 TO_FOREIGN = [
     "[How|How do you|How can I|How does one|How would you] say {q}{w}{q} in {l}?", "What is {q}{w}{q} in {l}?",
@@ -64,7 +64,11 @@ TO_FOREIGN = [
     "My {l} is bad. What is {q}{w}{q}?",
     "I am learning {l}. How do I say {q}{w}{q}?", "What would a {l} speaker say for {q}{w}{q}?",
     "Do you know {q}{w}{q} in {l}?",
+    "[Which|What] word do [the people in {c}|people in {c}|they in {c}] [use|have|say] for {q}{w}{q}?",
+    "What is {q}{w}{q} called in {c}?", "In {c}, how do they say {q}{w}{q}?",
+    "How [do|does] [the {l}|a {l} friend] say {q}{w}{q}?",
 ]
+COUNTRIES = {"German": "Germany", "French": "France", "Spanish": "Spain"}
 TO_ENGLISH = [
     "What does [the {l} word |]{q}{w}{q} mean[ in English|]?", "What is {q}{w}{q} in English?",
     "Translate {q}{w}{q} [from {l} |][in|]to English.",
@@ -206,10 +210,10 @@ def translation(rng):
     quote = rng.choice(["'", "'", '"', '"', ""])
     foreign = row[LANGUAGES[name]]
     if rng.random() < 0.62:
-        question = fill(rng, rng.choice(TO_FOREIGN), q=quote, w=row[0], l=name)
+        question = fill(rng, rng.choice(TO_FOREIGN), q=quote, w=row[0], l=name, c=COUNTRIES[name])
         return question, f'"{row[0]}" in {name} is "{foreign}".'
     question = fill(rng, rng.choice(TO_ENGLISH), q=quote, w=foreign, l=name)
-    english = next(r[0] for r in WORDS if foreign in r[1:])
+    english = next(r[0] for r in WORDS if foreign in r[1:4])
     return question, f'"{foreign}" means "{english}".'
 
 
@@ -227,7 +231,10 @@ def neighbour(rng):
         w in p for w in ("today", "Today", "Heute"))])
     x, y = series[i], series[(i + step) % len(series)]
     say = fill(rng, say, x=x, y=y)
-    return fill(rng, pattern, k=kinds[which], x=x), say[0].upper() + say[1:]
+    kind = kinds[which]
+    if language == "en" and not which and rng.random() < 0.3:
+        kind = rng.choice(["weekday", "day of the week"])
+    return fill(rng, pattern, k=kind, x=x), say[0].upper() + say[1:]
 
 
 def count(rng):
@@ -243,5 +250,5 @@ def talk(rng):
 
 
 def sample(rng):
-    question, answer = rng.choices([translation, neighbour, count, talk], [6, 4, 2, 5])[0](rng)
+    question, answer = rng.choices([translation, neighbour, count, talk], [7, 5, 2.5, 3])[0](rng)
     return polite(rng, question), answer

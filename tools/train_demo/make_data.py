@@ -91,7 +91,7 @@ def world(rng):
 
 
 def small_talk(rng):
-    return rng.choices([fact, glossary, world, languages.sample, tasks.sample], [3, 2, 2, 3, 5])[0](rng)
+    return rng.choices([fact, glossary, world, languages.sample, tasks.sample], [3, 1, 1, 3, 8])[0](rng)
 
 
 def turns(pairs):
@@ -101,19 +101,19 @@ def turns(pairs):
 def conversation(rng):
     """-> messages, tools"""
     pick = rng.random()
-    if pick < 0.21:
+    if pick < 0.17:
         one = fact
-    elif pick < 0.31:
+    elif pick < 0.23:
         one = glossary
-    elif pick < 0.36:
+    elif pick < 0.25:
         one = world
-    elif pick < 0.48:
+    elif pick < 0.37:
         one = languages.sample
-    elif pick < 0.74:
+    elif pick < 0.79:
         one = tasks.sample
-    elif pick < 0.86:
+    elif pick < 0.88:
         return tools_talk.sample(rng, small_talk)
-    elif pick < 0.93:
+    elif pick < 0.94:
         return [{"role": r, "content": t} for r, t in tasks.memory(rng, small_talk)], None
     elif pick < 0.99:
         kind = rng.choice([tasks.persona, tasks.told, lambda r: tasks.suffix(r, small_talk)])

@@ -75,12 +75,12 @@ def plural(rng):
 
 
 def arithmetic(rng):
-    kind = rng.choices([ADD, SUB, MUL], [4, 3, 3])[0]
+    kind = rng.choices([ADD, SUB, MUL], [5, 4, 3])[0]
     if kind is MUL:
         a, b = rng.randint(1, 10), rng.randint(1, 10)
         answer = f"{a} * {b} = {a * b}."
     else:
-        top = rng.choice([10, 20, 50, 50])
+        top = rng.choice([10, 20, 30])
         a, b = rng.randint(0, top), rng.randint(0, top)
         if kind is SUB:
             a, b = max(a, b), min(a, b)
@@ -215,7 +215,7 @@ def how_many(rng):
 
 
 def spell(rng):
-    x = rng.choice(COLOURS + ANIMALS + FRUITS + THINGS + [n.lower() for n in NAMES])
+    x = rng.choice(COLOURS + ANIMALS + FRUITS + THINGS[:26])
     q = ["Spell [the word |]{q}{x}{q}[.|, please.]", "How [do you|is] [spell |]{q}{x}{q}[ spelled|]?",
         "How do you spell {q}{x}{q}?", "[Can|Could] you spell {q}{x}{q}[ for me|]?",
         "[Write|Give me|Say] the letters of {q}{x}{q}.", "What are the letters of {q}{x}{q}?"]
@@ -223,7 +223,7 @@ def spell(rng):
 
 
 def upper(rng):
-    x = " ".join(rng.sample(COLOURS + ANIMALS + FRUITS + THINGS, rng.randint(1, 3)))
+    x = " ".join(rng.sample(COLOURS + ANIMALS + FRUITS, rng.choice([1, 1, 2])))
     q = ["[Write|Say|Print|Put|Give me] {q}{x}{q} in [capital letters|capitals|upper case|uppercase].",
         "[Convert|Change|Turn] {q}{x}{q} [in|]to [upper case|uppercase|capitals|capital letters].",
         "Uppercase {q}{x}{q}[.|, please.]", "{q}{x}{q} in [capital letters|upper case][.|, please.]"]
@@ -418,7 +418,8 @@ def persona(rng):
     with_place = place in system
     if kind == 0 or (kind == 2 and not with_place):
         q = ["What is your name?", "What's your name?", "Who are you?", "How are you called?",
-            "What should I call you?", "Tell me your name.", "May I know your name?"]
+            "What should I call you?", "Tell me your name.", "May I know your name?",
+            "What do [your friends|others|they] call you?", "By which name do you go?"]
         return system, expand(rng, rng.choice(q)), f"My name is {n}."
     if kind == 1:
         q = ["What is your job?", "What do you do[ for a living|]?", "What do you work as?", "What are you?",
@@ -448,9 +449,11 @@ def suffix(rng, small_talk):
     return system, q, a + " " + word
 
 
-SINGLE = [(arithmetic, 14), (compare, 2), (even, 1.5), (follow, 2), (repeat, 9), (times, 3), (listing, 3),
-    (reverse, 3), (position, 3), (how_many, 1.5), (spell, 2.5), (upper, 2.5),
-          (colour_of, 1.5), (sound_of, 1), (note, 7), (json_answer, 6), (json_item, 3)]
+SINGLE = [(arithmetic, 30), (compare, 3.5), (even, 0.5), (follow, 2.5), (repeat, 13), (times, 4), (listing, 3),
+    (reverse, 4),
+          (position, 2), (how_many, 2), (spell, 5), (upper, 2), (colour_of, 0.5), (sound_of, 0.5), (note, 8),
+          (json_answer, 6),
+          (json_item, 5)]
 
 
 def sample(rng):

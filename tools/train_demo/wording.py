@@ -64,6 +64,11 @@ POLITE = ["Please ", "Please ", "Could you ", "Can you ", "Would you ", "Could y
           "Let's try this: ", "I need you to "]
 
 
+SMALL_WORDS = ("a an the is are do does did i you it me my of to in on for with what which how can could would "
+               "tell give "
+               "please be that this by from").split()
+
+
 def polite(rng, order):
     """An order as a request, sometimes."""
     if order.split(" ")[0] in ORDERS and rng.random() < 0.35:
@@ -75,7 +80,10 @@ def casual(rng, question):
     """The same question as people type it: a word before or after, a word left out, no capital, no
     question mark."""
     text = polite(rng, question)
-    if rng.random() < 0.22 and text.count(" ") > 3:
+    if rng.random() < 0.07 and text.count(" ") > 3:
+        kept = [w for w in text.split(" ") if w.lower().strip("?.,") not in SMALL_WORDS]
+        text = " ".join(kept) if len(kept) > 1 else text
+    elif rng.random() < 0.22 and text.count(" ") > 3:
         # What is left still names the thing: what is asked must be found by its important words.
         words = text.split(" ")
         text = " ".join(w for i, w in enumerate(words) if i == 0 or rng.random() > 0.12)
