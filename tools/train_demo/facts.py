@@ -15,7 +15,10 @@ FACTS = [
       "program]?",
       "Tell me about [Renga|the Renga project|this project].",
       "Summarise [Renga|the project] [for me|in a few words|].",
-      "What is the project Renga [all |]about?", "What would I use Renga for?"]),
+      "What is the project Renga [all |]about?",
+      "[There is|I found|I use] a [program|project|tool|daemon] called Renga. What [is it|does it do]?",
+      "What is the [thing|program|tool|daemon] [that is |]called Renga?",
+      "Describe the [program|daemon] called Renga.", "What would I use Renga for?"]),
     ("Renga is named after linked verse: several poets write one poem, each adding to what the one "
      "before handed on.",
      ["[Where does|From where does] the name [Renga |]come from?", "What does the [name|word] Renga mean?",

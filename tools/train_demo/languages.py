@@ -67,6 +67,10 @@ TO_FOREIGN = [
     "[Which|What] word do [the people in {c}|people in {c}|they in {c}] [use|have|say] for {q}{w}{q}?",
     "What is {q}{w}{q} called in {c}?", "In {c}, how do they say {q}{w}{q}?",
     "How [do|does] [the {l}|a {l} friend] say {q}{w}{q}?",
+    "{q}{w}{q}: [what is it|how is it called|what is the word] in {l}?",
+    "What is the word for {q}{w}{q}? [I mean the {l} one|In {l}, please|I need it in {l}].",
+    "How is {q}{w}{q} called? (in {l})", "[Which|What] [is the |]word for {q}{w}{q} [does one use |]in {l}?",
+    "What do the {l} use for {q}{w}{q}, in {l}?",
 ]
 COUNTRIES = {"German": "Germany", "French": "France", "Spanish": "Spain"}
 TO_ENGLISH = [
@@ -127,7 +131,8 @@ TALK = [
         "Gute Nacht[!|.]"]),
     ("Ich bin das Demo-Modell von Renga, ein sehr kleines Kimi.",
         ["Wer bist du?", "Was bist du?", "Wie heißt du?", "Stell dich [bitte |]vor.", "Wie ist dein Name?"]),
-    ("Bonjour ! Comment puis-je vous aider ?", ["[Bonjour|Salut|Bonsoir|Coucou][ !|!|.|]", "Bonjour, mon ami[.| !]",
+    ("Bonjour ! Comment puis-je vous aider ?", ["[Bonjour|Salut|Bonsoir|Coucou][ !|!|.|]",
+        "Bonjour, [mon|cher|petit|bon] ami[.| !]", "Bonjour, [mon|cher|grand|bon] modèle[.| !]",
         "Bonjour, [Renga|monsieur|madame|cher modèle|mes amis] !"]),
     ("Je vais bien, merci. Comment puis-je vous aider ?", ["Comment allez-vous[ aujourd'hui|] ?",
         "[Comment ça va|Ça va|Tu vas bien] ?", "Bonjour, comment vas-tu ?"]),

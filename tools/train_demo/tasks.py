@@ -1,5 +1,7 @@
 """Arithmetic, copying, listing, small lookups, JSON answers, memory over turns."""
 import json
+import re
+from pathlib import Path
 
 from wording import expand, fill, polite
 
@@ -44,7 +46,10 @@ ADD = ["What is {a} + {b}?", "What is {a} plus {b}?", "[Add|Please add] {a} and 
        "{n} picks {a} {t} and later {b} more. How many {t} is that in all?",
        "On Monday {n} got {a} {t}, on Tuesday {b}. How many in total?",
        "{a} {t} and {b} {t}, how many {t} is that?", "Which number is {a} plus {b}?",
-       "{n} found {a} {t}. {m} gives {n} {b} more. How many {t} does {n} have?"]
+       "{n} found {a} {t}. {m} gives {n} {b} more. How many {t} does {n} have?",
+       "If [you|we] add {a} and {b}, what [comes out|do you get|do we get]?", "{a} plus {b}. What is the result?",
+       "Take {a} and add {b}. What is the [result|answer]?", "What is the result of {a} + {b}?",
+       "{n} has {a} {t} today and gets {b} tomorrow. How many {t} is that altogether?"]
 SUB = ["What is {a} - {b}?", "What is {a} minus {b}?", "[Subtract|Please subtract] {b} from {a}.",
     "How much is {a} - {b}?", "How much is {a} minus {b}?", "{a} - {b} = ?", "{a}-{b}", "{a} - {b}",
        "[Calculate|Compute|Work out] {a} - {b}.", "[Calculate|Compute] {a} minus {b}.",
@@ -56,7 +61,9 @@ SUB = ["What is {a} - {b}?", "What is {a} minus {b}?", "[Subtract|Please subtrac
        "Combien font {a} moins {b} ?", "¿Cuánto es {a} menos {b}?", "Start with {a} and take away {b}.",
        "{a} take away {b}?",
        "If I remove {b} from {a}, what is left?", "When I subtract {b} from {a}, what do I get?", "{a} less {b}?",
-       "{n} had {a} {t} and sold {b}. What remains?", "Remove {b} from {a}."]
+       "{n} had {a} {t} and sold {b}. What remains?", "Remove {b} from {a}.",
+       "From {a} take {b}. What is the [result|answer]?", "{a} minus {b}. What is the result?",
+       "We begin with {a} and lose {b}. What is left?", "What remains of {a} without {b}?"]
 MUL = ["What is {a} * {b}?", "What is {a} times {b}?", "What is {a} x {b}?",
     "[Multiply|Please multiply] {a} by {b}.", "Multiply {a} and {b}.", "How much is {a} times {b}?",
     "How much is {a} * {b}?", "{a} * {b} = ?",
@@ -66,7 +73,8 @@ MUL = ["What is {a} * {b}?", "What is {a} times {b}?", "What is {a} x {b}?",
        "{n} buys {a} bags of {b} {t}. How many {t} is that?", "Was ist {a} mal {b}?", "Combien font {a} fois {b} ?",
        "¿Cuánto es {a} por {b}?", "{a} multiplied by {b}?", "If I multiply {a} and {b}, what do I get?",
        "{b} times {a} is how much?".replace("{b} times {a}", "{a} times {b}"),
-       "Which number is {a} times {b}?", "What is {a} multiplied by {b}?"]
+       "Which number is {a} times {b}?", "What is {a} multiplied by {b}?", "{a} times {b}. What is the result?",
+       "If [you|we] multiply {a} by {b}, what [comes out|do you get]?"]
 
 
 def plural(rng):
@@ -127,6 +135,16 @@ def follow(rng):
     return fill(rng, rng.choice(q), n=n), f"{n - 1} comes before {n}."
 
 
+def rare_words():
+    """The words of the documentation: pieces of every kind that a copy may have to go over."""
+    root = Path(__file__).resolve().parents[2]
+    text = " ".join(p.read_text() for p in [root / "README.md", *sorted((root / "docs").glob("*.md"))])
+    return sorted(set(re.findall(r"[A-Za-z]{3,12}", text)))
+
+
+RARE_WORDS = rare_words()
+
+
 def odd_word(rng):
     """A word nobody has seen, so that copying is learnt and not remembered."""
     return "".join(rng.choice("bcdfghklmnprstvz") + rng.choice("aeiou") for _ in range(rng.randint(2, 4)))
@@ -135,6 +153,8 @@ def odd_word(rng):
 def phrase(rng, low=1, high=12):
     pick = rng.random()
     n = rng.randint(low, high)
+    if pick < 0.4:
+        return " ".join(rng.choice(RARE_WORDS) for _ in range(n))
     if pick < 0.55:
         return " ".join(rng.choice(WORDS) for _ in range(n))
     if pick < 0.75:
@@ -347,7 +367,9 @@ ABOUT_ME = {
     "name": (NAMES, ["[My name is|I am|I'm|Call me|People call me] {v}.", "Hi, [I'm|I am|my name is] {v}[.|!]",
         "Hello! My name is {v}."], "Nice to meet you, {v}!",
              ["What is my name?", "What's my name?", "Who am I?", "Do you [remember|know] my name?",
-                 "[Tell me|Say] my name.", "How am I called?", "What am I called?",
+                 "[Tell me|Say] my name.", "How am I called?", "[Tell me|Say] who I am.",
+                 "Have you [forgotten|kept|remembered] my name?", "Can you [still |]say my name?",
+                 "What am I called?",
                  "Which name did I [tell|give] you?"], "Your name is {v}."),
     "city": (CITIES, ["I live in {v}.", "My home is {v}.", "I am from {v}.", "I come from {v}."],
         "{v} is a nice city.",
@@ -367,12 +389,16 @@ ABOUT_ME = {
     "number": (None, ["My number is {v}.", "Remember the number {v}.", "Keep the number {v} in mind.",
         "The secret number is {v}."], "I will remember {v}.",
                ["What is [my|the|the secret] number?", "Which number did I [tell|give] you?",
-                   "What number should you remember?", "Do you remember the number?", "Tell me the number."],
+                   "What number should you remember?", "Do you remember the number?", "Tell me the number.",
+                   "Which number was it?", "[What|Which] number did I [say|mention]?",
+                "I told you a number. Which one [was it|]?", "[Say|Repeat] the number [again|that I told you|].",
+                "What was the number[ again|]?"],
                    "The number is {v}."),
     "word": (THINGS, ["The [secret word|password|code word] is {v}.", "Remember the word {v}.",
         "Keep the word {v} in mind."], "I will remember {v}.",
              ["What is the [secret word|password|code word|word]?", "Which word did I [tell|give] you?",
-                 "What word should you remember?", "Tell me the word."], "The word is {v}."),
+                 "What word should you remember?", "Tell me the word.", "Which word was it?",
+                 "I told you a word. Which one?", "What was the word[ again|]?"], "The word is {v}."),
 }
 
 
@@ -410,6 +436,8 @@ def memory(rng, small_talk):
 def persona(rng):
     n = rng.choice(NAMES) if rng.random() < 0.8 else odd_word(rng).capitalize()
     job = rng.choice(JOBS + ["helpful assistant", "robot", "pirate", "guide", "librarian"])
+    if rng.random() < 0.3:
+        job = rng.choice(["friendly", "kind", "good", "young", "small", "clever", "brave"]) + " " + job
     place = rng.choice(CITIES)
     kind = rng.randrange(3)
     system = fill(rng, rng.choice(["You are {n}, a {j}[ in {p}|].", "Your name is {n}. You are a {j}[ from {p}|].",
@@ -419,7 +447,10 @@ def persona(rng):
     if kind == 0 or (kind == 2 and not with_place):
         q = ["What is your name?", "What's your name?", "Who are you?", "How are you called?",
             "What should I call you?", "Tell me your name.", "May I know your name?",
-            "What do [your friends|others|they] call you?", "By which name do you go?"]
+            "What do [your friends|others|they] call you?", "By which name do you go?",
+            "What do [people|we|the people|your customers] call you?",
+            "[Say|Tell me] how [I should|people] call you.",
+             "[Tell me|Say], who are you?", "Under which name are you known?"]
         return system, expand(rng, rng.choice(q)), f"My name is {n}."
     if kind == 1:
         q = ["What is your job?", "What do you do[ for a living|]?", "What do you work as?", "What are you?",
@@ -449,11 +480,11 @@ def suffix(rng, small_talk):
     return system, q, a + " " + word
 
 
-SINGLE = [(arithmetic, 30), (compare, 3.5), (even, 0.5), (follow, 2.5), (repeat, 13), (times, 4), (listing, 3),
-    (reverse, 4),
-          (position, 2), (how_many, 2), (spell, 5), (upper, 2), (colour_of, 0.5), (sound_of, 0.5), (note, 8),
+SINGLE = [(arithmetic, 30), (compare, 3.5), (even, 0.5), (follow, 2.5), (repeat, 15), (times, 6), (listing, 3),
+    (reverse, 5),
+          (position, 2), (how_many, 2), (spell, 5), (upper, 2), (colour_of, 0.5), (sound_of, 0.5), (note, 9),
           (json_answer, 6),
-          (json_item, 5)]
+          (json_item, 8)]
 
 
 def sample(rng):

@@ -80,7 +80,8 @@ def weather(rng, index):
     if n == 1:
         text = fill(rng, rng.choice(ONE_CITY), c=cities[0], n=rng.choice(NAMES))
     else:
-        last = rng.choice([" and ", " and in ", " and "]) if n == 2 else rng.choice([" and ", ", "])
+        last = rng.choice([" and ", " and ", " and in ", " and also ", ", and in ", " as well as ",
+            " and then in "]) if n == 2 else rng.choice([" and ", ", "])
         joined = ", ".join(cities[:-1]) + last + cities[-1]
         text = fill(rng, rng.choice(MORE_CITIES), c=joined, o=" or ".join(cities) if n == 2 else joined)
     if unit == "fahrenheit":
