@@ -136,7 +136,7 @@ static enum rg_code take_news(struct rg_chat_choice *c, const struct rg_inbox_ne
     c->prefill_total = news->prefill_total;
     for (size_t i = 0; code == RG_OK && !c->finish_reason && i < news->n_tokens; i++)
         code = take_token(c, &news->tokens[i], err);
-    if (code == RG_OK && !c->finish_reason && news->ended)
+    if (code == RG_OK && !c->finish_reason && (news->ended || news->lost))
         code = take_end(c, news, err);
     return code;
 }

@@ -77,7 +77,8 @@ static void deliver(struct rg_inbox *b, struct rg_slot *s)
     news.ended = s->ended;
     news.reason = s->reason;
     news.err = s->err;
-    if (s->lost && s->ended) {
+    news.lost = s->lost;
+    if (s->lost) {
         news.reason = RG_END_ERROR;
         rg_fail(&news.err, RG_E_INTERNAL, "tokens were lost between the engine and the server");
     }

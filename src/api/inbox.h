@@ -2,8 +2,8 @@
  *
  * Each stream of events (one choice of one request) has a slot.  The engine's thread appends to the
  * slot and wakes the loop; the loop takes what has come.  A slot that could not take a token
- * (memory is short, or the loop is RG_INBOX_TOKENS_MAX behind) says so at its end: a text with
- * a hole is never given out.
+ * (memory is short, or the loop is RG_INBOX_TOKENS_MAX behind) takes none after it and says so at
+ * once, with the error of an end: a text with a hole is never given out, nor waited for.
  * Threads    rg_inbox_on_event: the engine's; everything else: the loop's.
  * Lifetime   a slot must live until its END was taken; the inbox longer than every slot. */
 #ifndef RG_API_INBOX_H
@@ -31,7 +31,7 @@ struct rg_inbox_news {
     const struct rg_inbox_token *tokens; /* borrowed for the call */
     size_t                       n_tokens;
     uint32_t                     prefill_done, prefill_total;
-    bool                         ended;
+    bool                         ended, lost; /* either: reason and err are there */
     enum rg_end_reason           reason;
     struct rg_err                err;
 };

@@ -19,6 +19,7 @@ static struct {
     enum rg_end_reason reason;
     enum rg_code       code;
     uint32_t           prefill_done;
+    bool               lost;
     struct rg_inbox   *inbox;
 } got;
 
@@ -30,11 +31,12 @@ static void on_news(struct rg_slot *slot, const struct rg_inbox_news *news)
         got.in_order &= news->tokens[i].sample.id == got.next_id++;
     got.n_tokens += (uint32_t)news->n_tokens;
     got.prefill_done = news->prefill_done;
+    got.lost = news->lost;
+    got.code = news->err.code;
     if (!news->ended)
         return;
     got.n_ends++;
     got.reason = news->reason;
-    got.code = news->err.code;
     rg_inbox_close(got.inbox, NULL, NULL);
 }
 
@@ -109,11 +111,36 @@ static void a_slot_that_lost_a_token_ends_with_an_error(void **state)
     }
 }
 
+/* The engine may go on for minutes. */
+static void a_lost_token_is_told_before_the_end(void **state)
+{
+    const struct rg_event token = {.kind = RG_EVENT_TOKEN};
+    const struct rg_event end = {.kind = RG_EVENT_END, .reason = RG_END_CANCELED};
+    struct rg_slot        slot;
+    uv_loop_t             loop;
+
+    (void)state;
+    open_inbox(&loop, &slot);
+    rg_mem_fail_at(1);
+    rg_inbox_on_event(&slot, &token);
+    rg_mem_fail_at(0);
+    rg_inbox_on_event(&slot, &token);
+    (void)uv_run(&loop, UV_RUN_ONCE);
+    assert_int_equal(got.n_news, 1);
+    assert_true(got.lost);
+    assert_int_equal(got.code, RG_E_INTERNAL);
+    assert_int_equal(got.n_tokens, 0);
+    rg_inbox_on_event(&slot, &end);
+    finish(&loop, &slot);
+    assert_int_equal(got.n_ends, 1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(tokens_arrive_once_and_in_order),
         cmocka_unit_test(a_slot_that_lost_a_token_ends_with_an_error),
+        cmocka_unit_test(a_lost_token_is_told_before_the_end),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
