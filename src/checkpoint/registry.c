@@ -110,7 +110,8 @@ char *rg_directory_name(const char *dir)
 
         return rg_strdup(slash && slash[1] ? slash + 1 : real);
     }
-    return rg_strndup(dir + begin, end - begin);
+    /* The root has no last component. */
+    return begin < end ? rg_strndup(dir + begin, end - begin) : rg_strdup("/");
 }
 
 enum rg_code rg_checkpoint_resolve(char **dir, char **name, const char *argument,

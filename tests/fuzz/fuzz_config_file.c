@@ -111,7 +111,7 @@ static void read_registry(const char *model)
     char         *dir, *name;
 
     if (rg_checkpoint_resolve(&dir, &name, model, registry_path, &err) == RG_OK) {
-        assert(dir[0] && name);
+        assert(dir[0] && name[0]);
         rg_free(dir);
         rg_free(name);
     } else {

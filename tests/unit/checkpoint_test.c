@@ -504,6 +504,10 @@ static void resolves_directories_and_registry_names(void **state)
     assert_string_equal(name, strrchr(w.dir, '/') + 1);
     rg_free(dir);
     rg_free(name);
+    assert_int_equal(rg_checkpoint_resolve(&dir, &name, "//", NULL, &err), RG_OK);
+    assert_string_equal(name, "/");
+    rg_free(dir);
+    rg_free(name);
 
     (void)snprintf(text, sizeof text,
                    "{\"a-model\":{\"path\":\"%s\"},\"here\":{\"path\":\".\"},"
