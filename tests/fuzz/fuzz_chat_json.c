@@ -41,7 +41,7 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
         size_t         n;
 
         l->name = name;
-        l->context = 2048;
+        l->context = 512;
         l->parallel = 1;
         l->defaults = (struct rg_generation_defaults){NAN, NAN, NAN, NAN, UINT32_MAX};
         snprintf(path, sizeof path, RENGA_SOURCE_DIR "/tests/fixtures/templates/%s", chats[i]);

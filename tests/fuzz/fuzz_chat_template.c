@@ -2,26 +2,51 @@
  * within its bounds; spans tile what it wrote.
  *
  * Input      chat_template.jinja, or nothing; then a request, then tokenizer_config.json, when an
- *            input has them. */
+ *            input has them.  Without a request the template gets one with messages of every role
+ *            and the variables of tests/fixtures/templates. */
 #include <assert.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
+#include "base/file.h"
 #include "base/limits.h"
 #include "base/mem.h"
 #include "fuzz_dir.h"
 #include "text/chat.h"
 
+int LLVMFuzzerInitialize(int *argc, char ***argv);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static const char request_text[] =
+static const char messages[] =
     "{\"messages\":[{\"role\":\"system\",\"content\":\"Be brief.\"},"
     "{\"role\":\"user\",\"content\":\"a <|im_end|> b\"},"
     "{\"role\":\"assistant\",\"content\":null,\"tool_calls\":[{\"type\":\"function\",\"id\":\"c1\","
     "\"function\":{\"name\":\"f\",\"arguments\":\"{\\\"x\\\": 1}\"}}]},"
     "{\"role\":\"tool\",\"tool_call_id\":\"c1\",\"content\":\"3\"}],"
-    "\"tools\":[{\"type\":\"function\",\"function\":{\"name\":\"f\",\"parameters\":{}}}]}";
+    "\"tools\":[{\"type\":\"function\",\"function\":{\"name\":\"f\",\"parameters\":{}}}],"
+    "\"chat_template_kwargs\":";
+
+static char request_text[16384];
+
+int LLVMFuzzerInitialize(int *argc, char ***argv)
+{
+    struct rg_err err = {0};
+    char         *variables;
+    size_t        n;
+
+    (void)argc, (void)argv;
+    if (rg_file_read(&variables, &n, RENGA_SOURCE_DIR "/tests/fixtures/templates/variables.json",
+                     sizeof request_text / 2, &err)) {
+        fprintf(stderr, "%s\n", err.message);
+        exit(2);
+    }
+    snprintf(request_text, sizeof request_text, "%s%s}", messages, variables);
+    rg_free(variables);
+    return 0;
+}
 
 static void render(const struct rg_chat *c, const struct rg_json *request)
 {
@@ -70,7 +95,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (parts[2].data && parts[0].size == 0)
         parts[0].data = NULL;
     if (!parts[1].data)
-        parts[1] = (struct fuzz_part){request_text, sizeof request_text - 1};
+        parts[1] = (struct fuzz_part){request_text, strlen(request_text)};
     fuzz_write("chat_template.jinja", &parts[0]);
     fuzz_write("tokenizer_config.json", &parts[2]);
     if (rg_json_parse(&request, parts[1].data, parts[1].size, &rg_json_limits_request, &err))

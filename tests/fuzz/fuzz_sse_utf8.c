@@ -203,6 +203,7 @@ static void run(struct stream *s)
     if (!s->answer.stopped)
         assert(rg_answer_finish(&s->answer, &s->text, &err) == RG_OK);
     send(s, "stop");
+    assert(rg_sse_keepalive(&s->events, 0, 0, &err) == RG_OK);
     assert(rg_sse_keepalive(&s->events, 1, 2, &err) == RG_OK);
     assert(rg_sse_done(&s->events, &err) == RG_OK);
 }

@@ -70,16 +70,17 @@ static int64_t cpu_ns(void)
     return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 }
 
-static void encode(const struct rg_tokenizer *t, const char *text, size_t len,
-                   enum rg_control control, struct rg_ids *ids)
+static void encode(const struct rg_tokenizer *t, const struct rg_buf *text,
+                   enum rg_control control, size_t trusted, struct rg_ids *ids)
 {
-    const struct rg_span span = {0, len, false};
+    const struct rg_span spans[] = {{0, trusted, true}, {trusted, text->len, false}};
     struct rg_err        err;
     const int64_t        begun = cpu_ns();
-    const enum rg_code   code = rg_tokenizer_encode(t, text, len, &span, 1, control, ids, &err);
+    const enum rg_code   code =
+        rg_tokenizer_encode(t, text->data, text->len, spans, 2, control, ids, &err);
 
     assert(code == RG_OK);
-    assert(cpu_ns() - begun < (int64_t)len * NS_PER_BYTE + NS_AT_LEAST);
+    assert(cpu_ns() - begun < (int64_t)text->len * NS_PER_BYTE + NS_AT_LEAST);
 }
 
 static void decode(const struct rg_tokenizer *t, const struct rg_ids *ids, struct rg_buf *out)
@@ -108,18 +109,49 @@ static bool is_ascii(const struct rg_buf *b)
     return true;
 }
 
-/* A text without a trusted byte has no control token, and no other tokens than a plain text. */
-static void check_untrusted(const struct rg_tokenizer *t, const struct rg_buf *text,
-                            const struct rg_ids *plain)
+static size_t count_special(const struct rg_tokenizer *t, const struct rg_ids *ids)
 {
-    struct rg_ids ids = {0};
+    size_t n = 0;
 
-    encode(t, text->data, text->len, RG_CONTROL_TRUSTED, &ids);
-    for (size_t i = 0; i < ids.len; i++)
-        assert(!rg_tokenizer_is_special(t, ids.data[i]));
-    assert(ids.len == plain->len);
-    assert(ids.len == 0 || memcmp(ids.data, plain->data, ids.len * sizeof *ids.data) == 0);
+    for (size_t i = 0; i < ids->len; i++)
+        n += rg_tokenizer_is_special(t, ids->data[i]);
+    return n;
+}
+
+/* A text without a trusted byte is tokenised like a plain one and has no control token; one without
+ * an untrusted byte has all of them. */
+static void check_trust(const struct rg_tokenizer *t, const struct rg_buf *text,
+                        enum rg_control control, const struct rg_ids *ids)
+{
+    struct rg_ids same_ids = {0};
+
+    encode(t, text, RG_CONTROL_TRUSTED, control == RG_CONTROL_ALL ? text->len : 0, &same_ids);
+    assert(same_ids.len == ids->len);
+    assert(ids->len == 0 || memcmp(ids->data, same_ids.data, ids->len * sizeof *ids->data) == 0);
+    if (control == RG_CONTROL_PLAIN)
+        assert(count_special(t, &same_ids) == 0);
+    rg_ids_free(&same_ids);
+}
+
+/* Only the first half may hold control tokens, so it holds as many as when it stands alone. */
+static void check_half(size_t which, const struct rg_buf *text, const struct rg_buf *whole)
+{
+    const struct rg_tokenizer *t = tokenizers[which].t;
+    struct rg_buf              half = *text, back;
+    struct rg_ids              ids = {0}, first = {0};
+
+    rg_buf_init(&back, 1u << 24);
+    half.len /= 2;
+    encode(t, text, RG_CONTROL_TRUSTED, half.len, &ids);
+    encode(t, &half, RG_CONTROL_ALL, 0, &first);
+    decode(t, &ids, &back);
+    if (tokenizers[which].keeps == ALL_BYTES) {
+        assert(same(whole, &back));
+        assert(count_special(t, &ids) == count_special(t, &first));
+    }
     rg_ids_free(&ids);
+    rg_ids_free(&first);
+    rg_buf_free(&back);
 }
 
 static void check(size_t which, const struct rg_buf *given, enum rg_control control)
@@ -133,19 +165,20 @@ static void check(size_t which, const struct rg_buf *given, enum rg_control cont
     rg_buf_init(&back, 1u << 24);
     rg_buf_init(&twice, 1u << 24);
     assert(rg_utf8_repair(&whole, given->data, given->len, &err) == RG_OK);
-    encode(t, given->data, given->len, control, &ids);
+    encode(t, given, control, 0, &ids);
     decode(t, &ids, &back);
     if (tokenizers[which].keeps == ALL_BYTES ||
         (tokenizers[which].keeps == NORMALIZED && is_ascii(&whole)))
         assert(same(&whole, &back));
     if (tokenizers[which].keeps == NORMALIZED && back.len > 0) {
         assert(rg_utf8_valid(back.data, back.len));
-        encode(t, back.data, back.len, control, &again);
+        encode(t, &back, control, 0, &again);
         decode(t, &again, &twice);
         assert(same(&back, &twice));
     }
-    if (control == RG_CONTROL_PLAIN)
-        check_untrusted(t, given, &ids);
+    check_trust(t, given, control, &ids);
+    if (control == RG_CONTROL_ALL && given->len > 1)
+        check_half(which, given, &whole);
     rg_ids_free(&ids);
     rg_ids_free(&again);
     rg_buf_free(&whole);

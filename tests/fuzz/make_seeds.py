@@ -86,6 +86,8 @@ def safetensors_seeds():
     yield safetensors({"a": tensor("U32", [1] * 8, 0, 4)}, bytes(4))
     yield safetensors({}, b"")
     yield safetensors({"a": tensor("F32", [4294967296, 4294967296], 0, 16)}, bytes(16))
+    yield safetensors({"a": tensor("F32", [4294967296, 4294967296], 0, 0)})
+    yield safetensors({"a": tensor("U8", [2, (1 << 53) - 1, 1 << 10, 1], 0, 0)})
     yield safetensors({"a": tensor("F32", [2], 8, 16), "b": tensor("F32", [2], 0, 8)}, bytes(16))
     yield safetensors({"a": tensor("F32", [2], 0, 8), "b": tensor("F32", [2], 4, 12)}, bytes(12))
     yield safetensors({"a": tensor("F32", [2], 0, 8), "b": tensor("F32", [2], 12, 20)}, bytes(20))
@@ -173,7 +175,11 @@ PATTERNS = [r"\p{L}+|\p{N}{1,3}|\s+(?!\S)|\s+", r"[^\r\n\p{L}\p{N}]?\p{L}+", r"\
             r"(?<=x)\d+|(?<!y)\D", r"(a|b)*c", r"(", r"[z-a]", r"\p{Nothing}", r"\1(a)", r"(?P<n>a)",
             r"\Aa\z|\bb\B", r"[a-c--b]", r"[a~~b]", r"\Q.\E", r"(?x) a b # c", r"\u{1F600}|\x41|\t",
             r"(?s:.)|(?-i:a)|(?m:^)", r"[\d\s\w\D\S\W]", r"[]a]|[^]a]", r"\p{L}\P{L}\pL", r"a**", "",
-            r"(?>a+)|(?=a)|(?!b)", r"\h\H\R\X\N", r"[\p{L}--\p{Lu}]", r"\0|\07|\o{7}|\cA", r"$"]
+            r"(?>a+)|(?=a)|(?!b)", r"\h\H\R\X\N", r"[\p{L}--\p{Lu}]", r"\0|\07|\o{7}|\cA", r"$",
+            r"[\p{L}&&\p{Lu}]", r"[^a&&b]", r"[\p{L}\p{N}&&[\p{Lu}\p{N}]]", r"[^\p{L}&&[^\p{N}]]",
+            r"[\p{L}&&[^a]]", r"[a-c&&[b]]", r"[\p{L}&&\p{N}]", r"[\p{L}\P{L}]", r"[^\p{L}\P{L}]",
+            "a\\", r"(?i)a", r"(?i)(?-i)b", "(" * 70 + "a" + ")" * 70, r"[[[[[[[[[a]]]]]]]]]",
+            r"[\b]", "[a\\", r"[\k]", r"\x{110000}", r"\x", r"\u12", r"\uD800", r"\p{", r"\p{^L}"]
 
 
 def tokenizer_seeds():
@@ -447,10 +453,11 @@ def http_seeds():
     for request in (post + get, chunked + post, get * 3, chunked * 2):
         yield b"\0" + request
         yield b"\6" + request
+    yield b"\3HEAD /health HTTP/1.1\r\nHost: a\r\n\r\n" + get
     yield b"\1GET /" + b"a" * 2048 + b" HTTP/1.1\r\nHost: a\r\n\r\n"
     yield b"\1GET / HTTP/1.1\r\nHost: a\r\n" + b"".join(b"X%d: y\r\n" % i for i in range(101)) + b"\r\n"
     for extra in (b"Expect: 100-continue", b"Expect: x", b"Connection: close",
-                  b"Connection: keep-alive", b"Connection: upgrade\r\nUpgrade: h2c"):
+                  b"Connection: keep-alive", b"X: " + b"y" * 17000, b"Connection: upgrade\r\nUpgrade: h2c"):
         yield b"\2POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n" + extra + b"\r\n\r\n{}"
 
 
@@ -492,6 +499,28 @@ def model_config_seeds():
         yield dump(dict(base, quantization=quant))
         yield dump(dict({k: v for k, v in base.items() if k != "quantization"},
                         quantization_config=quant))
+    tiny = TESTS / "golden" / "tiny"
+    qwen = json.loads((tiny / "qwen3_moe-q4_64" / "config.json").read_text())
+    for more in ({"eos_token_id": [1, 2, 3]}, {"eos_token_id": [1] * 17}, {"eos_token_id": ["x"]},
+                 {"head_dim": 65536, "num_attention_heads": 4096}, {"head_dim": 65537},
+                 {"rms_norm_eps": {"__float__": "Infinity"}}, {"rms_norm_eps": {"__float__": "NaN"}},
+                 {"rope_theta": {"__float__": "-Infinity"}}, {"rope_theta": {"__float__": "x"}},
+                 {"rope_theta": 1e300}, {"rope_theta": 1e-300},
+                 {"rope_scaling": {"rope_type": "llama3", "factor": 8, "low_freq_factor": 4,
+                                   "high_freq_factor": 1,
+                                   "original_max_position_embeddings": 8192}},
+                 {"rope_scaling": {"rope_type": "yarn", "factor": 1e30,
+                                   "original_max_position_embeddings": 64}}):
+        yield dump(dict(base, **more))
+    for more in ({"mlp_only_layers": 1}, {"mlp_only_layers": [0, 1, 99]}, {"mlp_only_layers": []},
+                 {"decoder_sparse_step": 0}, {"num_experts": 3, "num_experts_per_tok": 4}):
+        yield dump(dict(qwen, **more))
+    deep = json.loads((tiny / "deepseek_v3-q4_64" / "config.json").read_text())
+    for more in ({"n_shared_experts": 4096, "moe_intermediate_size": 1 << 20}, {"n_group": 3},
+                 {"topk_group": 9}, {"q_lora_rank": None}, {"v_head_dim": 65536},
+                 {"moe_layer_freq": 0}, {"scoring_func": "softmax"}, {"topk_method": "x"},
+                 {"first_k_dense_replace": 99}):
+        yield dump(dict(deep, **more))
     native = {"quant_method": "compressed-tensors", "format": "pack-quantized", "config_groups": {
         "group_0": {"targets": ["Linear"], "weights": {"num_bits": 4, "group_size": 32,
                                                        "symmetric": True, "type": "int",
@@ -499,6 +528,7 @@ def model_config_seeds():
     fp8 = {"quant_method": "fp8", "fmt": "e4m3", "weight_block_size": [128, 128],
            "activation_scheme": "dynamic"}
     for quant in (native, fp8, dict(fp8, weight_block_size=[64]), {"quant_method": "gptq"},
+                  dict(native, quantize_activations=True), dict(fp8, weight_block_size=[128] * 3),
                   dict(native, config_groups={})):
         yield dump(dict({k: v for k, v in base.items() if k != "quantization"},
                         quantization_config=quant))
