@@ -402,8 +402,8 @@ static void drive_cancel(struct driver *d)
     if (!left && !t.ended && !d->mode.all_after)
         wrong(d, "no stream within %d ms: %.200s", PATIENCE_MS, t.data);
     end_talk(&t);
-    /* Whatever becomes of the request, its end is one line with the tokens that it had. */
-    if (left && !wait_for_log(d, " completion_tokens=", patience(d)) && !d->mode.all_after)
+    /* Whatever becomes of the request, its end is one line with its id. */
+    if (left && !wait_for_log(d, " api id=", patience(d)) && !d->mode.all_after)
         wrong(d, "the daemon does not notice that its client left");
     sleep_ms(5);
     disarm(d);
