@@ -134,7 +134,7 @@ def json_seeds():
                 b'{"a":{"b":[{"c":"\\u00e9\\ud83d\\ude00"}]}}', b'"\\"\\\\\\/\\b\\f\\n\\r\\t"',
                 b" [ 9007199254740993 , 1E400 ] ", b'{"a":1,"a":2}',
                 "[\"\u65e5\u672c \U0001f600\"]".encode(), b"[" * 70 + b"]" * 70, b'["\\ud800"]',
-                b"[1,]", b'{"\\u0000":"\\u0000"}')
+                b"[1,]", b'{"\\u0000":"\\u0000"}', b"[" * 100000)
 
 
 # ---- tokenizers ---------------------------------------------------------------------------------
@@ -307,6 +307,8 @@ def template_seeds():
            b"{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}")
     yield b"{{ 'x' * 100000 }}{{ range(1000000)|list }}"
     yield b"(" * 300 + b"{{" + b"(" * 300
+    yield b"{{" + b"(" * 60000
+    yield b"{% if a %}" * 20000
     constructs = fixture_json("constructs.json")
     for c in constructs:
         yield c["template"].encode()
@@ -397,7 +399,8 @@ def chat_seeds():
     for text in TEXTS:
         yield dump(dict(base, messages=[{"role": "user", "content": text}]))
     yield from (b"", b"{", b"[]", b"null", b'{"model":"m","model":"m"}', b'{"model":"\\u0000"}',
-                b'{"model":"m","messages":' + b"[" * 70 + b"]" * 70 + b"}")
+                b'{"model":"m","messages":' + b"[" * 70 + b"]" * 70 + b"}",
+                b'{"model":"m","messages":' + b"[" * 100000)
 
 
 # ---- streams ------------------------------------------------------------------------------------
