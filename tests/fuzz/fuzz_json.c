@@ -7,6 +7,7 @@
 #include "base/buf.h"
 #include "base/json.h"
 #include "base/mem.h"
+#include "base/utf8.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -38,6 +39,15 @@ static struct rg_buf print(const struct rg_json *j)
     return b;
 }
 
+/* What no document may hold anywhere. */
+static bool has_bad_byte(const uint8_t *data, size_t size)
+{
+    for (size_t i = 0; i < size; i++)
+        if (data[i] < 0x20 && data[i] != '\t' && data[i] != '\n' && data[i] != '\r')
+            return true;
+    return !rg_utf8_valid((const char *)data, size);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     const char    *text = (const char *)data;
@@ -48,6 +58,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     const enum rg_code parsed = rg_json_parse(&tree, text, size, &rg_json_limits_request, &err);
 
     assert(parsed != RG_OK || read == RG_OK);
+    assert(read != RG_OK || !has_bad_byte(data, size));
     assert(read != RG_E_BAD_DATA || parsed == RG_E_BAD_DATA || parsed == RG_E_LIMIT ||
            parsed == RG_E_UNSUPPORTED);
     if (parsed == RG_OK) {
