@@ -7,7 +7,8 @@
  *            scales, biases: [lead][rows][cols/group_size] of scale_dtype;
  *            W = code * scale + bias.  A scale may be negative.  (mlx/ops.cpp, affine_quantize)
  * float      data: [lead][rows][cols] of dtype F32, F16 or BF16.
- * mxfp4      codes: E2M1, low nibble first, [lead][rows][cols/2]; scales: E8M0 [lead][rows][cols/32];
+ * mxfp4      codes: E2M1, low nibble first, [lead][rows][cols/2];
+ *            scales: E8M0 [lead][rows][cols/32];
  *            W = E2M1(code) * 2^(scale - 127).  (OCP Microscaling Formats 1.0)
  * nvfp4      codes as mxfp4; scales: E4M3 [lead][rows][cols/16]; globals: F32 [lead] or NULL;
  *            W = E2M1(code) * E4M3(scale), times global / (448 * 6) where globals are there.

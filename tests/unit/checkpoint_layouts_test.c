@@ -301,7 +301,8 @@ static void mla_checks_its_own_rules(void **state)
            "\"group_size\":32,\"bits\":4");
     cw_drop(&w, "model.layers.1.mlp.gate.weight");
     cw_affine(&w, "model.layers.1.mlp.gate", 0, 4, 64, 4, 32);
-    expect_fails(&w, RG_E_UNSUPPORTED, "'model.layers.1.mlp.gate' is quantised; this architecture's");
+    expect_fails(&w, RG_E_UNSUPPORTED,
+                 "'model.layers.1.mlp.gate' is quantised; this architecture's");
     cw_end(&w);
 }
 
