@@ -26,11 +26,13 @@ sys.path.insert(0, str(HERE))
 import body_matrix
 import changed_files
 import chat
+import demo_model
 import frames
 import http_matrix
 import json_suite
 import lifecycle
 import shortage
+import templates
 import tiny_model
 from client import Failure, Server, check, cpu_seconds
 
@@ -140,9 +142,13 @@ def main():
         if runner.failed:
             print("the server's last words:")
             print("".join(open(scratch + "/server.log").readlines()[-15:]))
-        for module in (lifecycle, changed_files, shortage):
+        for module in (lifecycle, changed_files, shortage, templates):
             for name, fn in tests_of(module):
                 runner.run(name, lambda fn=fn: fn(binary, model))
+        demo = Server(binary, str(ROOT / "config" / "demo-model"))
+        for name, fn in tests_of(demo_model):
+            runner.run(name, lambda fn=fn: fn(demo))
+        runner.run("the demo model's server ended well", lambda: check(demo.stop() == 0))
         if args.fast_check:
             tiny_model.main(scratch + "/random")
             runner.run("properties", lambda: properties(binary, scratch + "/random",

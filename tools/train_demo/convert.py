@@ -69,9 +69,13 @@ def main():
         bits, group = M.bits_of(path, config["num_hidden_layers"])
         return {"bits": bits, "group_size": group, "mode": "affine"}
 
-    model, config = quantize_model(model, dict(config), 64, 4, quant_predicate=predicate)
+    # mlx-lm leaves out what the global group does not divide, and embed_q has 32 columns.
+    model, config = quantize_model(model, dict(config), 32, 4, quant_predicate=predicate)
     save_model(args.out, model)
     save_config(config, args.out / "config.json")
+    for name in ("config.json", "model.safetensors.index.json"):  # mlx-lm's have no last newline
+        text = (args.out / name).read_text()
+        (args.out / name).write_text(text.rstrip() + "\n")
     tokenizer_files(args.out, args.data)
     end = make_data.RANKS + make_data.SPECIALS.index("<|im_end|>")
     write(args.out / "generation_config.json", {"eos_token_id": end,

@@ -192,7 +192,7 @@ def forbidden():
     if not QUESTIONS.exists():
         return set()
     asked = json.loads(QUESTIONS.read_text())["questions"]
-    return {words_only(m["content"]) for q in asked for m in q["messages"][-1:] if m["role"] == "user"}
+    return {words_only([m["content"] for m in q["messages"] if m["role"] == "user"][-1]) for q in asked}
 
 
 def is_forbidden(messages, asked):
