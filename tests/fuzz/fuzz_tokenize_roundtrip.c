@@ -1,9 +1,10 @@
 /* fuzz_tokenize_roundtrip.c - text/tokenizer: what is encoded and decoded again is the text, in a
  * time that is linear in it.
  *
- * Input      a byte that picks the tokenizer, a byte that picks how often the text is repeated and
- *            which control tokens are recognised, the text: any bytes, ill-formed UTF-8 counts as
- *            repaired. */
+ * Input      a byte that picks the tokenizer, a byte that picks which control tokens are recognised,
+ *            the text: any bytes, ill-formed UTF-8 counts as repaired.  One input of LONG_EVERY is
+ *            taken again and again until it is a long text, which shows what a run of the same
+ *            costs. */
 #include <assert.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -21,7 +22,8 @@ int LLVMFuzzerInitialize(int *argc, char ***argv);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 enum {
-    REPEATED_BYTES_MAX = 3072,
+    LONG_BYTES = 32768,
+    LONG_EVERY = 256,
     NS_PER_BYTE = 20000, /* with sanitizers and coverage counters, on a slow machine */
     NS_AT_LEAST = 20000000
 };
@@ -186,6 +188,16 @@ static void check(size_t which, const struct rg_buf *given, enum rg_control cont
     rg_buf_free(&twice);
 }
 
+/* Decided by the whole input, so that few of an input's mutations are long, too. */
+static bool is_long(const uint8_t *data, size_t size)
+{
+    uint32_t h = 0;
+
+    for (size_t i = 0; i < size; i++)
+        h = (h ^ data[i]) * 0x01000193;
+    return (h ^ h >> 16) % LONG_EVERY == 0;
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     const int64_t live = rg_mem_live();
@@ -195,11 +207,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (size < 3)
         return 0;
 
-    /* Most inputs are taken as they are; some show what a long run of the same costs. */
-    const size_t times = data[1] % 32 == 31 ? data[1] / 32 * 32u + 2u : 1;
+    const size_t want = is_long(data, size) ? LONG_BYTES : 1;
 
     rg_buf_init(&text, 1u << 24);
-    for (size_t i = 0; i < times && (i == 0 || text.len + size < REPEATED_BYTES_MAX); i++)
+    while (text.len < want)
         assert(rg_buf_add(&text, data + 2, size - 2, &err) == RG_OK);
     check(data[0] % N_TOKENIZERS, &text, data[1] & 1 ? RG_CONTROL_ALL : RG_CONTROL_PLAIN);
     rg_buf_free(&text);
