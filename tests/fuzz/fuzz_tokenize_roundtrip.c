@@ -1,10 +1,10 @@
 /* fuzz_tokenize_roundtrip.c - text/tokenizer: what is encoded and decoded again is the text, in a
  * time that is linear in it.
  *
- * Input      a byte that picks the tokenizer, a byte that picks which control tokens are recognised,
- *            the text: any bytes, ill-formed UTF-8 counts as repaired.  One input of LONG_EVERY is
- *            taken again and again until it is a long text, which shows what a run of the same
- *            costs. */
+ * Input      a byte that picks the tokenizer, a byte that picks which control tokens are
+ *            recognised, the text: any bytes, ill-formed UTF-8 counts as repaired.  One input of
+ *            LONG_EVERY is taken again and again until it is a long text, which shows what a run of
+ *            the same costs. */
 #include <assert.h>
 #include <stdbool.h>
 #include <stddef.h>
