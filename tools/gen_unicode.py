@@ -19,18 +19,6 @@ SCALARS = [c for c in range(0x110000) if not 0xD800 <= c < 0xE000]
 HEAD = ("/* {name} - {what}\n * Made by tools/gen_unicode.py; do not edit.  Size rules do not apply: "
         "generated table. */\n")
 
-# A character that Unicode 14 has, for each class and UTF-8 length of the younger ones.
-PROXIES = {
-    ("Lu", 3): 0xA7C9, ("Ll", 3): 0xA7CA, ("Lu", 4): 0x10400, ("Ll", 4): 0x10428,
-    ("Lm", 4): 0x10780, ("Lo", 4): 0x10300, ("Han", 4): 0x20000, ("Lo", 3): 0xA7F7,
-    ("Lm", 3): 0xA7F2, ("Mn", 2): 0x0591, ("Mn", 3): 0x0900, ("Mc", 3): 0x0903,
-    ("Mn", 4): 0x11001, ("Mc", 4): 0x11000, ("Nd", 4): 0x104A0, ("No", 4): 0x10320,
-    ("Nl", 4): 0x10341, ("Pd", 4): 0x10EAD, ("Po", 3): 0x1B5A, ("Po", 4): 0x10AF0,
-    ("So", 3): 0x2400, ("So", 4): 0x1F300, ("Sm", 4): 0x1D6C1, ("Sc", 4): 0x1ECB0,
-    ("Sk", 4): 0x1F3FB, ("Cf", 4): 0x110BD,
-}
-
-
 def ranges(points):
     out = []
     for c in sorted(points):
@@ -85,17 +73,21 @@ def younger_classes():
 
 
 def proxy_rows():
-    by_proxy = {}
-    for c, name in younger_classes().items():
-        key = (name, len(chr(c).encode()))
-        proxy = PROXIES.get(key) or sys.exit(f"no proxy for {key}, U+{c:04X}")
-        want = "Lo" if name == "Han" else name
-        assert unicodedata.category(chr(proxy)) == want, (key, hex(proxy))
-        assert len(chr(proxy).encode()) == key[1]
-        by_proxy.setdefault(proxy, []).append(c)
+    """For runs of younger characters the nearest older one of the same class and UTF-8 length: the
+    nearest also stands in the same ranges that a pattern writes out, such as [\u0e80-\u0eff]."""
+    classes = younger_classes()
+    han = regex_class(r"\p{Han}", SCALARS)
+    older = {}
+    for c in SCALARS:
+        name = unicodedata.category(chr(c))
+        if name != "Cn":
+            key = ("Han" if name == "Lo" and c in han else name, len(chr(c).encode()))
+            older.setdefault(key, []).append(c)
     out = []
-    for proxy, points in by_proxy.items():
-        out += [(a, b, proxy) for a, b in ranges(points)]
+    for name in sorted(set(classes.values())):
+        for a, b in ranges(c for c in classes if classes[c] == name):
+            candidates = older[(name, len(chr(a).encode()))]
+            out.append((a, b, min(candidates, key=lambda c: (abs(c - a), c))))
     return rows([f"{{0x{a:X}, 0x{b:X}, 0x{p:X}}}" for a, b, p in sorted(out)], 3)
 
 

@@ -150,6 +150,25 @@ static void proxies_keep_the_utf_8_length(void **state)
     }
 }
 
+/* Patterns write ranges out: [\u0e80-\u0eff] must match a younger Lao character too. */
+static void proxies_stand_in_the_block_of_what_they_stand_for(void **state)
+{
+    static const struct {
+        uint32_t young, begin, end;
+    } cases[] = {{0x897, 0x890, 0x89F},    {0xECE, 0xE80, 0xEFF},       {0x2FFC, 0x2FF0, 0x2FFF},
+                 {0x31EF, 0x31C0, 0x31EF}, {0x1FA77, 0x1FA70, 0x1FAFF}, {0x1FAE9, 0x1FA70, 0x1FAFF}};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        size_t k = 0;
+
+        while (k < rg_n_code_proxies && rg_code_proxies[k].last < cases[i].young)
+            k++;
+        assert_true(k < rg_n_code_proxies && rg_code_proxies[k].first <= cases[i].young);
+        assert_in_range(rg_code_proxies[k].proxy, cases[i].begin, cases[i].end);
+    }
+}
+
 static void knows_its_classes(void **state)
 {
     (void)state;
@@ -176,6 +195,7 @@ int main(void)
         cmocka_unit_test(the_map_leads_back_to_the_source),
         cmocka_unit_test(a_shadow_has_the_same_length),
         cmocka_unit_test(proxies_keep_the_utf_8_length),
+        cmocka_unit_test(proxies_stand_in_the_block_of_what_they_stand_for),
         cmocka_unit_test(knows_its_classes),
     };
 
