@@ -2,13 +2,16 @@
 """Compares `renga tokenize` with Hugging Face's tokenizers and with tiktoken, and makes fixtures.
 
     python tools/oracle/tokenizer_check.py check --renga RENGA [--bytes N] [--only REGEX] [MODEL_DIR...]
+    python tools/oracle/tokenizer_check.py cost --renga RENGA [--only REGEX] [MODEL_DIR...]
     python tools/oracle/tokenizer_check.py fixtures            write tests/fixtures/tokenizer
 
 `check` trains a small vocabulary for each kind of tokenizer_kinds.py and compares the ids on the
 texts of text_corpus.py, N bytes for each kind.  Given model directories with a tokenizer.json are
 compared too; the vocabulary of a directory named by --ranks also serves as a rank file for Kimi.
 Texts of less than 500 kB are encoded twice, with control tokens recognised and without, longer ones
-in turn.  It needs the PyPI packages tokenizers 0.23 and tiktoken 0.14 and prints one line per
+in turn.  `cost` prints for each kind the processor time of `renga tokenize` on English and on 1 MB of one
+character, loading and the printing of ids left out as far as an empty text and as many ids tell.
+It needs the PyPI packages tokenizers 0.23 and tiktoken 0.14 and prints one line per
 tokenizer; the exit status is 1 if an id differs.
 (It must not be called tokenizers.py: other oracle scripts import the package of that name.)
 """
@@ -19,6 +22,7 @@ import json
 import pathlib
 import random
 import re
+import resource
 import subprocess
 import sys
 import tempfile
@@ -157,6 +161,17 @@ def make_kimi(directory, ranks):
     return kimi
 
 
+# Ordinary prose with names, numbers and quotes.
+ENGLISH = """The old house at 14 Mill Lane had stood empty for nearly thirty years when Mrs. Calloway bought
+it in the spring of 1987. "It wants a family," she told the agent, who didn't believe her; nobody in the
+village did. By autumn, though, there were lamps in every window, and on Sundays one could hear somebody
+practising the same four bars of Schubert (badly, but with great patience) until the light went. It's said
+that the river rose twice that winter -- 2.4 metres on the 9th of January, and again in March -- and that
+both times the water stopped three steps below the door.
+
+"""
+
+
 # ---- the commands --------------------------------------------------------------------------------
 
 def renga(binary, directory, data, special):
@@ -204,26 +219,60 @@ def compare(binary, name, directory, reference, data):
     return wrong
 
 
+def trained_kinds(only, tmp):
+    """(name, directory, reference) of every kind whose name `only` matches."""
+    texts = [d.decode("utf-8", "replace") for d in corpus()[:90]]
+    for name in [*kinds(), "kimi"]:
+        if not re.search(only, name):
+            continue
+        directory = pathlib.Path(tmp) / name
+        directory.mkdir()
+        if name == "kimi":
+            yield name, directory, make_kimi(directory, trained_ranks(texts, 4000))
+        else:
+            text = train(name, texts, 4000)
+            (directory / "tokenizer.json").write_text(text)
+            yield name, directory, HuggingFace(text)
+
+
+def processor_seconds(binary, directory, data):
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    r = subprocess.run([binary, "tokenize", str(directory)], input=data, stdout=subprocess.DEVNULL)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    if r.returncode:
+        sys.exit(f"{directory}: exit status {r.returncode}")
+    return after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
+
+
+ONE_CHARACTER = [b"a", b"7", b" ", b"\n", b".", "\u00e9".encode(), "\u4e2d".encode(), "\u0301".encode(),
+                 "\U0001f600".encode(), b"\x80", b"\xff"]
+
+
+def cost(args):
+    english = ENGLISH.encode() * (4000000 // len(ENGLISH))
+    slow = 0
+    with tempfile.TemporaryDirectory() as tmp:
+        models = [(d, d, None) for d in args.models] + list(trained_kinds(args.only, tmp))
+        for name, directory, _ in models:
+            load = min(processor_seconds(args.renga, directory, b"") for _ in range(3))
+            best = min(processor_seconds(args.renga, directory, english) for _ in range(3)) - load
+            worst, of = max((processor_seconds(args.renga, directory, c * (1000000 // len(c))) - load, c)
+                            for c in ONE_CHARACTER)
+            slow += worst > 1
+            print(f"{name}: English {len(english) / 1e6 / best:.1f} MB/s, 1 MB of {of!r} {worst:.2f} s, "
+                  f"loading {load:.2f} s", flush=True)
+    return 1 if slow else 0
+
+
 def check(args):
     data = large(args.bytes)
-    texts = [d.decode("utf-8", "replace") for d in corpus()[:90]]
     wrong = 0
     for d in args.models:
         text = (pathlib.Path(d) / "tokenizer.json").read_text()
         wrong += compare(args.renga, d, d, HuggingFace(text), data)
     with tempfile.TemporaryDirectory() as tmp:
-        for name in kinds():
-            if not re.search(args.only, name):
-                continue
-            directory = pathlib.Path(tmp) / name
-            directory.mkdir()
-            text = train(name, texts, 4000)
-            (directory / "tokenizer.json").write_text(text)
-            wrong += compare(args.renga, name, directory, HuggingFace(text), data)
-        if re.search(args.only, "kimi"):
-            directory = pathlib.Path(tmp) / "kimi"
-            directory.mkdir()
-            wrong += compare(args.renga, "kimi", directory, make_kimi(directory, trained_ranks(texts, 4000)), data)
+        for name, directory, reference in trained_kinds(args.only, tmp):
+            wrong += compare(args.renga, name, directory, reference, data)
         if args.ranks:
             vocab = json.loads((pathlib.Path(args.ranks) / "tokenizer.json").read_text())["model"]["vocab"]
             directory = pathlib.Path(tmp) / "kimi_ranks"
@@ -266,6 +315,11 @@ def main():
     p.add_argument("--ranks", help="directory with a tokenizer.json to make a rank file of")
     p.add_argument("models", nargs="*")
     p.set_defaults(run=check)
+    p = commands.add_parser("cost")
+    p.add_argument("--renga", required=True)
+    p.add_argument("--only", default="")
+    p.add_argument("models", nargs="*")
+    p.set_defaults(run=cost)
     commands.add_parser("fixtures").set_defaults(run=fixtures)
     args = parser.parse_args()
     return args.run(args)
