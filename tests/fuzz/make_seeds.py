@@ -309,6 +309,25 @@ def template_seeds():
     yield b"(" * 300 + b"{{" + b"(" * 300
     yield b"{{" + b"(" * 60000
     yield b"{% if a %}" * 20000
+    for x in ("l.extend(words)", "l.extend(l)", "l.extend('ab')", "l.insert(0, 9)", "l.insert(99, 9)",
+              "l.insert(-2, 9)", "l.insert(-99, 9)", "l.pop(-9)", "l.pop(9)", "l.pop(0)", "empty.pop()",
+              "l.index(3)", "l.index('x')", "mixed.count(1)", "l.count(none)", "l.copy()", "d.copy()",
+              "d.pop('no')", "d.pop('no', 1)", "d.pop('a')", "d.setdefault('q', 1)", "d.update(1)",
+              "d.update(nested)", "d.update(q=1)", "d.items()|list", "d.keys()|list|sort",
+              "rows|map('upper')", "rows|groupby('n')|list", "rows|selectattr('n', 'lt', 3)|list",
+              "rows|rejectattr('ok')|map(attribute='name', default='z')|join", "l|select('le', 3)|list",
+              "l|batch(2, 'x')|list", "l|slice(2)|list", "words|sort(reverse=true)|join(',')",
+              "words|unique|list", "rows|sum(attribute='n')", "l|max", "rows|min(attribute='n')",
+              "u[::2]", "u[-2:]", "u[99:]", "u[5:1]", "l[-99:99:3]", "l[::-1]", "u.find('本')",
+              "u.rfind('x')", "u.replace('ö', '', 1)", "u.split('本')", "sp.rsplit(None, 1)",
+              "s.partition(', ')", "u.center(40)", "s.zfill(20)", "'%s|%d|%r' % (s, n, l)",
+              "n is lt(8)", "n is le 7", "n is ge(7)", "l is sameas l", "n is divisibleby 'x'",
+              "big * big", "big // 3", "-9223372036854775808 // -1", "2 ** 64", "1e308 * 10",
+              "json|from_json", "d|tojson(indent=3, sort_keys=true)", "nested|pprint", "l|random"):
+        yield b"{%% set r = %s %%}{{ r }}{{ l }}{{ d }}" % x.encode()
+    yield b"{% for x in l %}{{ loop.cycle('a', 'b') }}{{ loop.previtem }}{{ loop.nextitem }}{% endfor %}"
+    yield b"{% for x in l %}{{ loop.cycle() }}{% endfor %}"
+    yield b"{% for x in l if x is odd %}{{ loop.revindex }}{% break %}{% else %}e{% endfor %}"
     constructs = fixture_json("constructs.json")
     for c in constructs:
         yield c["template"].encode()
