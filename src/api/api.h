@@ -12,6 +12,7 @@
 
 #include <uv.h>
 
+#include "base/buf.h"
 #include "base/err.h"
 #include "engine/llm.h"
 
@@ -30,6 +31,37 @@ RG_CHECKED enum rg_code rg_api_open(struct rg_api **out, uv_loop_t *loop,
 void     rg_api_set_progress(struct rg_api *a, double share); /* of loading, 0..1; any thread */
 void     rg_api_set_model(struct rg_api *a, struct rg_llm *llm); /* borrowed; loop thread */
 uint16_t rg_api_port(const struct rg_api *a);
+
+/* ---- as a node of a ring ------------------------------------------------------------------------
+ * All on the loop's thread. */
+
+/* What /health says about the nodes: appends `,"nodes":[...],"epoch":...` (members of an object,
+ * each with a comma before it).  *reason: "" when a ring that is needed has formed, else why not:
+ * /health is then "degraded".  NULL: one node, as before. */
+typedef enum rg_code rg_api_nodes_fn(void *ud, struct rg_buf *json, char *reason,
+                                     size_t reason_size, struct rg_err *err);
+void rg_api_set_nodes(struct rg_api *a, rg_api_nodes_fn *nodes, void *ud);
+
+/* A node that is not the head answers /health itself and hands every other request on: head and
+ * body as HTTP/1.1 with `Connection: close`.  The answer's bytes go to the client as they come;
+ *      when the
+ * head is not there, the client gets 503 `node_lost` (or `loading`) with the error's line, which
+ * names it. */
+struct rg_api_forward_events {
+    void (*on_bytes)(void *ud, const void *p, size_t n);
+    void (*on_end)(void *ud, const struct rg_err *why); /* code RG_OK: the answer is whole */
+};
+
+struct rg_api_forwarder {
+    enum rg_code (*begin)(void *ud, void **request, const void *p, size_t n,
+                          const struct rg_api_forward_events *events, void *events_ud,
+                          struct rg_err *err);
+    void (*pause)(void *request, bool paused);
+    void (*cancel)(void *request); /* no event comes after it */
+    void *ud;
+};
+
+void rg_api_set_forwarder(struct rg_api *a, const struct rg_api_forwarder *forwarder); /* copied */
 
 typedef void rg_api_closed_fn(void *ud);
 

@@ -54,12 +54,30 @@
 #define RG_LIMIT_QUEUE 256u            /* waiting requests; then 429 */
 #define RG_LIMIT_SEND_BYTES (1u << 20) /* unsent bytes of one connection; then it is cut */
 
+/* the ring */
+#define RG_LIMIT_PEERS 64u
+#define RG_LIMIT_NODE_ID_BYTES 128u
+#define RG_LIMIT_DISCOVERY_BYTES (1u << 20)
+#define RG_LIMIT_HELLO_BYTES (48u << 10)   /* 1024 layers with a digest each are 25 KiB */
+#define RG_LIMIT_CONTROL_BYTES (64u << 10)
+#define RG_LIMIT_FORWARD_BYTES (RG_LIMIT_BODY_BYTES + (64u << 10)) /* a body and its head */
+#define RG_LIMIT_STEP_ROWS 66000u          /* --chunk and --parallel at their largest */
+#define RG_LIMIT_STEP_HEAD_BYTES (4u << 20) /* a step without its rows: block numbers */
+#define RG_LIMIT_LINK_QUEUE 64u            /* messages waiting to be sent on one link */
+
 /* times, in milliseconds */
 #define RG_LIMIT_HEADER_WAIT_MS 10000
 #define RG_LIMIT_BODY_WAIT_MS 10000
 #define RG_LIMIT_WRITE_STALL_MS 30000
 #define RG_LIMIT_IDLE_MS 60000
 #define RG_LIMIT_DRAIN_MS 30000
+#define RG_LIMIT_HEARTBEAT_MS 500
+#define RG_LIMIT_PEER_SILENCE_MS 4000  /* then a peer is dead */
+#define RG_LIMIT_PEER_STUCK_MS 30000   /* busy and no layer finished: dead too (--stuck-timeout) */
+#define RG_LIMIT_HELLO_WAIT_MS 5000
+#define RG_LIMIT_COMMIT_WAIT_MS 5000
+#define RG_LIMIT_REDIAL_MS 500         /* at first; doubles up to RG_LIMIT_REDIAL_MOST_MS */
+#define RG_LIMIT_REDIAL_MOST_MS 2000
 #define RG_LIMIT_SSE_COMMENT_MS 5000 /* a keep-alive comment while prefill runs */
 
 #endif

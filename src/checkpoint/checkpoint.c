@@ -13,6 +13,9 @@
 #include "checkpoint/inventory.h"
 #include "checkpoint/st_table.h"
 
+const struct rg_checkpoint_options rg_checkpoint_mapped = {0};
+const struct rg_checkpoint_options rg_checkpoint_headers = {.headers_only = true};
+
 /* The public struct first, so that one pointer is both. */
 struct opened {
     struct rg_checkpoint pub;
@@ -194,8 +197,8 @@ static void warn_of_total(const struct rg_checkpoint *c)
     rg_log(RG_LOG_WARN, "checkpoint", msg, "model=%s", c->name);
 }
 
-enum rg_code rg_checkpoint_open(struct rg_checkpoint **out, const char *dir, bool headers_only,
-                                struct rg_err *err)
+enum rg_code rg_checkpoint_open(struct rg_checkpoint **out, const char *dir,
+                                const struct rg_checkpoint_options *options, struct rg_err *err)
 {
     struct rg_err local;
     struct opened *o = rg_calloc(1, sizeof *o);
@@ -220,7 +223,7 @@ enum rg_code rg_checkpoint_open(struct rg_checkpoint **out, const char *dir, boo
     if (!code)
         code = read_config(o, &config_file, err);
     if (!code)
-        code = rg_tensor_set_open(&o->pub.tensors, dir, headers_only, err);
+        code = rg_tensor_set_open(&o->pub.tensors, dir, options->headers_only, err);
     if (!code)
         code = find_modules(o, config_file, err);
     rg_free(config_file);

@@ -21,6 +21,8 @@
 enum { RG_LAYER_NONE = -1, RG_LAYER_HEAD = -2 }; /* embedding; final norm and lm_head */
 
 struct rg_module {
+    bool                  there; /* false: its tensors are in shards that this disk does not have;
+                                    weight has no bytes and no pointers */
     const char           *path;  /* "model.layers.3.self_attn.q_proj", after the wrapper's prefix */
     const char           *role;  /* "self_attn.q_proj"; outside layers the path without prefix */
     int32_t               layer; /* 0.., or RG_LAYER_NONE / RG_LAYER_HEAD */
@@ -39,11 +41,29 @@ struct rg_checkpoint {
     uint64_t               parameters;   /* logical weights */
     uint64_t               embedding_bytes;
     uint64_t               head_bytes;  /* final norm and lm_head (which is 0 when tied) */
-    uint64_t              *layer_bytes;  /* owned [num_hidden_layers] */
+    uint64_t              *layer_bytes;  /* owned [num_hidden_layers]; sums of what is there */
+    bool                  *layer_there;  /* owned [num_hidden_layers] */
+    bool                   embedding_there, head_there;
+    bool                   is_whole; /* all of them */
 };
 
+/* Which files are opened, and how.  All zero: everything must be there and is mapped. */
+struct rg_checkpoint_options {
+    bool headers_only; /* maps nothing */
+    bool may_lack;     /* shards named by the index (or by "i of N") may be missing */
+    /* Maps only the files that hold something of this part, and its modules alone get pointers.
+     * Everything of the part must be there, also with may_lack. */
+    bool     is_part;
+    uint32_t layer_begin, layer_end;
+    bool     embed, head;
+};
+
+/* The two usual ones. */
+extern const struct rg_checkpoint_options rg_checkpoint_mapped, rg_checkpoint_headers;
+
 RG_CHECKED enum rg_code rg_checkpoint_open(struct rg_checkpoint **out, const char *dir,
-                                           bool headers_only, struct rg_err *err);
+                                           const struct rg_checkpoint_options *options,
+                                           struct rg_err *err);
 void rg_checkpoint_close(struct rg_checkpoint *c); /* accepts NULL */
 
 /* The module with this role in a layer ("self_attn.q_proj"), or with layer RG_LAYER_NONE/HEAD

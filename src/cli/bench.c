@@ -52,7 +52,7 @@ static enum rg_code open_model(struct bench *b, const struct rg_llm_options *o, 
 
     if (code)
         return code;
-    code = rg_checkpoint_open(&b->checkpoint, dir, false, err);
+    code = rg_checkpoint_open(&b->checkpoint, dir, &rg_checkpoint_mapped, err);
     rg_free(dir);
     rg_free(name);
     if (!code)
@@ -60,16 +60,13 @@ static enum rg_code open_model(struct bench *b, const struct rg_llm_options *o, 
     if (code)
         return code;
 
-    const struct rg_model_config *config = &b->checkpoint->config;
-    const struct rg_model_part part = rg_model_whole(config);
+    const struct rg_model_part part = rg_model_whole(&b->checkpoint->config);
 
     code = rg_model_open(&b->model, b->checkpoint, b->backend, &part, err);
     if (!code)
-        code = rg_pipeline_local_open(&b->pipeline, b->model, b->backend, config->num_hidden_layers,
+        code = rg_pipeline_local_open(&b->pipeline, b->checkpoint, b->model, b->backend,
                                       (positions + BLOCK_TOKENS - 1) / BLOCK_TOKENS, BLOCK_TOKENS,
-                                      config->vocab_size, err);
-    if (!code)
-        rg_pipeline_local_watch(b->pipeline, b->checkpoint->tensors);
+                                      err);
     return code;
 }
 

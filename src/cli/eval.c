@@ -161,7 +161,7 @@ static enum rg_code open_checkpoint(struct eval *e, const struct rg_llm_options 
 
     if (code != RG_OK)
         return code;
-    code = rg_checkpoint_open(&e->checkpoint, dir, false, err);
+    code = rg_checkpoint_open(&e->checkpoint, dir, &rg_checkpoint_mapped, err);
     rg_free(dir);
     rg_free(name);
     return code;
@@ -177,11 +177,10 @@ static enum rg_code open_model(struct eval *e, const struct rg_llm_options *o, s
     if (code == RG_OK)
         code = rg_model_open(&e->model, e->checkpoint, e->backend, &part, err);
     if (code == RG_OK)
-        code = rg_pipeline_local_open(&e->pipeline, e->model, e->backend, c->num_hidden_layers,
-                                      n_blocks, BLOCK_TOKENS, c->vocab_size, err);
+        code = rg_pipeline_local_open(&e->pipeline, e->checkpoint, e->model, e->backend, n_blocks,
+                                      BLOCK_TOKENS, err);
     if (code != RG_OK)
         return code;
-    rg_pipeline_local_watch(e->pipeline, e->checkpoint->tensors);
     e->blocks = rg_calloc(n_blocks, sizeof(*e->blocks));
     e->rows = rg_calloc(e->chunk, sizeof(*e->rows));
     e->logits = rg_calloc((size_t)e->chunk * c->vocab_size, sizeof(*e->logits));

@@ -255,7 +255,7 @@ enum rg_code rg_inspect(const char *model_argument, const char *registry, bool j
     rg_buf_init(&p.text, OUTPUT_BYTES_MAX);
     p.code = rg_checkpoint_resolve(&dir, &name, model_argument, registry, err);
     if (!p.code)
-        p.code = rg_checkpoint_open(&c, dir, true, err);
+        p.code = rg_checkpoint_open(&c, dir, &rg_checkpoint_headers, err);
     if (!p.code) {
         if (json)
             put_json(&p, c, name);

@@ -22,8 +22,15 @@ enum {
     EVAL = RG_COMMAND_EVAL,
     BENCH = RG_COMMAND_BENCH,
     MODEL = SERVE | RUN | EVAL | BENCH,
-    ANY_MODEL = MODEL | RG_COMMAND_INSPECT | RG_COMMAND_TOKENIZE | RG_COMMAND_RENDER,
-    ALL = ANY_MODEL | RG_COMMAND_VERSION
+    ANY_MODEL = MODEL | RG_COMMAND_INSPECT | RG_COMMAND_TOKENIZE | RG_COMMAND_RENDER |
+                RG_COMMAND_PLAN,
+    PLAN = RG_COMMAND_PLAN,
+    STATUS = RG_COMMAND_STATUS,
+    DOCTOR = RG_COMMAND_DOCTOR,
+    CERTS = RG_COMMAND_CERTS,
+    SERVICE = RG_COMMAND_SERVICE,
+    NODE = SERVE | EVAL, /* take part in a ring */
+    ALL = ANY_MODEL | RG_COMMAND_VERSION | STATUS | DOCTOR | CERTS | SERVICE
 };
 
 struct spec {
@@ -38,17 +45,42 @@ struct spec {
 #define AT(member) offsetof(struct rg_options, member)
 
 static const struct spec specs[] = {
-    {"default-model", KIND_STRING, AT(model), SERVE, 0, 0, "model directory or registry name"},
-    {"api-host", KIND_STRING, AT(api_host), SERVE, 0, 0, "address of the HTTP API [127.0.0.1]"},
-    {"api-port", KIND_INT, AT(api_port), SERVE, 0, 65535, "port of the HTTP API [52415]"},
+    {"default-model", KIND_STRING, AT(model), SERVE | DOCTOR | SERVICE, 0, 0,
+     "model directory or registry name"},
+    {"api-host", KIND_STRING, AT(api_host), SERVE | STATUS, 0, 0,
+     "address of the HTTP API [127.0.0.1]"},
+    {"api-port", KIND_INT, AT(api_port), SERVE | STATUS, 0, 65535, "port of the HTTP API [52415]"},
     {"chatgpt-api-port", KIND_INT, AT(api_port), SERVE, 0, 65535, "exo's name of --api-port"},
-    {"api-key-file", KIND_STRING, AT(api_key_file), SERVE, 0, 0, "file of API keys, one per line"},
+    {"api-key-file", KIND_STRING, AT(api_key_file), SERVE | STATUS, 0, 0,
+     "file of API keys, one per line"},
     {"insecure-api", KIND_BOOL, AT(insecure_api), SERVE, 0, 0, "serve other hosts without keys"},
+    {"discovery-config-path", KIND_STRING, AT(discovery), NODE | PLAN | STATUS | DOCTOR | CERTS, 0,
+     0, "JSON file of the ring's nodes"},
+    {"node-id", KIND_STRING, AT(node_id), NODE | DOCTOR, 0, 0,
+     "this node in that file [the one whose address is local]"},
+    {"node-host", KIND_STRING, AT(node_host), NODE, 0, 0,
+     "address to listen on for peers [the file's]"},
+    {"node-port", KIND_INT, AT(node_port), NODE, 1, 65535, "port for peers [the file's]"},
+    {"wait-for-peers", KIND_INT, AT(wait_for), NODE, 0, RG_LIMIT_PEERS,
+     "other nodes that must be there before the head plans [all of the file]"},
+    {"tls-dir", KIND_STRING, AT(tls_dir), NODE | DOCTOR, 0, 0,
+     "this node's certificates, made by `renga certs`"},
+    {"insecure-peers", KIND_BOOL, AT(insecure_peers), NODE | DOCTOR, 0, 0,
+     "talk to other hosts without certificates"},
+    {"layers", KIND_STRING, AT(layers), NODE | PLAN, 0, 0, "ID=A-B,ID=A-B: layers by hand"},
+    {"overcommit", KIND_BOOL, AT(overcommit), NODE, 0, 0,
+     "take a part that is larger than the memory"},
+    {"stuck-timeout", KIND_INT, AT(stuck_s), NODE, 1, 86400,
+     "seconds without a finished layer that make a busy node dead [30]"},
+    {"out", KIND_STRING, AT(out), CERTS, 0, 0, "the directory to write"},
+    {"deep", KIND_BOOL, AT(deep), DOCTOR, 0, 0, "hash whole files"},
+    {"user", KIND_STRING, AT(user), SERVICE, 0, 0, "whom the service runs as [you]"},
+    {"dry-run", KIND_BOOL, AT(dry_run), SERVICE, 0, 0, "print, change nothing"},
     {"threads", KIND_INT, AT(threads), MODEL, 1, 512, "compute threads [performance cores]"},
-    {"ctx", KIND_INT, AT(ctx), MODEL, 16, RG_LIMIT_CONTEXT, "positions of one sequence"},
-    {"parallel", KIND_INT, AT(parallel), SERVE, 1, 256, "sequences at once [4]"},
-    {"chunk", KIND_INT, AT(chunk), MODEL, 1, 65536, "prefill rows of one step [512]"},
-    {"activations", KIND_STRING, AT(activations), MODEL, 0, 0, "int8 or f32 [int8]"},
+    {"ctx", KIND_INT, AT(ctx), MODEL | PLAN, 16, RG_LIMIT_CONTEXT, "positions of one sequence"},
+    {"parallel", KIND_INT, AT(parallel), SERVE | PLAN, 1, 256, "sequences at once [4]"},
+    {"chunk", KIND_INT, AT(chunk), MODEL | PLAN, 1, 65536, "prefill rows of one step [512]"},
+    {"activations", KIND_STRING, AT(activations), MODEL | PLAN, 0, 0, "int8 or f32 [int8]"},
     {"cpu-kernels", KIND_STRING, AT(cpu_kernels), MODEL, 0, 0, "scalar, avx2 or neon [the best]"},
     {"prompt", KIND_STRING, AT(prompt), RUN, 0, 0, "what the user says"},
     {"system", KIND_STRING, AT(system), RUN, 0, 0, "the system message"},
@@ -65,7 +97,8 @@ static const struct spec specs[] = {
     {"decode-tokens", KIND_INT, AT(decode_tokens), BENCH, 1, 4096, "decode steps a round [8]"},
     {"depth", KIND_INT, AT(depth), BENCH, 0, 1048576, "cached tokens before decode [0]"},
     {"rounds", KIND_INT, AT(rounds), BENCH, 1, 1000, "alternating rounds [15]"},
-    {"json", KIND_BOOL, AT(json), RG_COMMAND_INSPECT | BENCH | RG_COMMAND_VERSION, 0, 0,
+    {"json", KIND_BOOL, AT(json),
+     RG_COMMAND_INSPECT | BENCH | RG_COMMAND_VERSION | PLAN | STATUS | DOCTOR, 0, 0,
      "print one JSON object"},
     {"registry", KIND_STRING, AT(registry), ANY_MODEL, 0, 0,
      "JSON file of model names [~/.config/renga/models.json]"},
@@ -89,6 +122,11 @@ static const struct {
 } commands[] = {
     {"serve", SERVE, true, "serve a model behind an OpenAI-compatible API"},
     {"run", RUN, true, "one answer on the terminal"},
+    {"plan", PLAN, true, "which node would get which layers, from headers alone"},
+    {"status", STATUS, false, "the nodes of a running ring"},
+    {"doctor", DOCTOR, false, "what is wrong with this machine, its links and its files"},
+    {"certs", CERTS, false, "a certificate authority and one bundle per node"},
+    {"service", SERVICE, false, "install or uninstall the daemon as a service"},
     {"inspect", RG_COMMAND_INSPECT, true, "what a checkpoint holds, from its headers"},
     {"bench", BENCH, true, "prefill and decode speed against the memory's"},
     {"tokenize", RG_COMMAND_TOKENIZE, true, "bytes on stdin to token ids"},
@@ -313,6 +351,8 @@ static void set_defaults(struct rg_options *o)
                              .temperature = -1,
                              .max_tokens = -1,
                              .seed = -1,
+                             .wait_for = -1,
+                             .stuck_s = 30,
                              .prefill_tokens = 512,
                              .decode_tokens = 8,
                              .rounds = 15,
@@ -354,6 +394,8 @@ enum rg_code rg_options_parse(struct rg_options *o, int argc, char **argv, struc
     for (int i = 2; i < argc && !code; i++) {
         if (strncmp(argv[i], "--", 2) == 0)
             code = parse_flag(o, argc, argv, &i, given, err);
+        else if (o->command == RG_COMMAND_SERVICE && !o->action)
+            o->action = argv[i];
         else if (o->model || !(o->command & ANY_MODEL))
             code = rg_fail(err, RG_E_USAGE, "%.100s: one argument too many for `renga %s`", argv[i],
                            command_name(o->command));

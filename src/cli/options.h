@@ -22,7 +22,12 @@ enum rg_command {
     RG_COMMAND_RENDER = 1 << 5,
     RG_COMMAND_EVAL = 1 << 6,
     RG_COMMAND_VERSION = 1 << 7,
-    RG_COMMAND_HELP = 1 << 8
+    RG_COMMAND_HELP = 1 << 8,
+    RG_COMMAND_PLAN = 1 << 9,
+    RG_COMMAND_STATUS = 1 << 10,
+    RG_COMMAND_DOCTOR = 1 << 11,
+    RG_COMMAND_CERTS = 1 << 12,
+    RG_COMMAND_SERVICE = 1 << 13
 };
 
 struct rg_options {
@@ -36,6 +41,18 @@ struct rg_options {
     const char *api_host, *api_key_file;
     int64_t api_port;
     bool insecure_api;
+
+    /* the ring */
+    const char *discovery, *node_id, *node_host, *tls_dir, *layers;
+    int64_t node_port;    /* 0: discovery.json's */
+    int64_t wait_for;     /* --wait-for-peers; -1: all of them */
+    int64_t stuck_s;
+    bool insecure_peers, overcommit;
+    const char *out;      /* certs: the directory to write */
+    bool deep;            /* doctor */
+    const char *action;   /* service: install or uninstall */
+    const char *user;
+    bool dry_run;
 
     int64_t threads, ctx, parallel, chunk;
     const char *activations, *cpu_kernels;

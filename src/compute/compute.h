@@ -80,7 +80,8 @@ struct rg_kv_options {
 RG_CHECKED enum rg_code rg_kv_open(struct rg_kv **out, struct rg_backend *b,
                                    const struct rg_kv_options *options, struct rg_err *err);
 void     rg_kv_close(struct rg_kv *kv); /* accepts NULL */
-uint64_t rg_kv_bytes(const struct rg_backend *b, const struct rg_kv_options *options);
+/* RG_ACTIVATIONS_F32 keeps values of 4 bytes, else of 2. */
+uint64_t rg_kv_bytes(enum rg_activations activations, const struct rg_kv_options *options);
 
 /* ---- steps ---------------------------------------------------------------------------------- */
 

@@ -37,8 +37,8 @@ static enum rg_code open_text(struct rg_llm *l, struct rg_err *err)
     return rg_tokenizer_set_template(l->tokenizer, literals, len, err);
 }
 
-static uint64_t kv_bytes(const struct rg_llm *l, const struct rg_kv_layer_spec *specs,
-                         uint32_t context)
+static uint64_t kv_bytes(const struct rg_llm *l, enum rg_activations activations,
+                         const struct rg_kv_layer_spec *specs, uint32_t context)
 {
     const struct rg_kv_options options = {.layers = specs,
                                           .n_layers = l->checkpoint->config.num_hidden_layers,
@@ -46,7 +46,7 @@ static uint64_t kv_bytes(const struct rg_llm *l, const struct rg_kv_layer_spec *
                                                       ((context + BLOCK_TOKENS - 1) / BLOCK_TOKENS),
                                           .block_tokens = BLOCK_TOKENS};
 
-    return rg_kv_bytes(l->backend, &options);
+    return rg_kv_bytes(activations, &options);
 }
 
 /* The KV may take half of what the weights leave of the memory; weights that fill it are read
@@ -59,7 +59,8 @@ static uint64_t kv_budget(const struct rg_checkpoint *c)
     return left > all / 16 ? left : all / 16;
 }
 
-static enum rg_code fit_context(struct rg_llm *l, uint32_t asked, struct rg_err *err)
+static enum rg_code fit_context(struct rg_llm *l, const struct rg_llm_options *o,
+                                struct rg_err *err)
 {
     const uint32_t n_layers = l->checkpoint->config.num_hidden_layers;
     const uint64_t budget = kv_budget(l->checkpoint);
@@ -69,10 +70,10 @@ static enum rg_code fit_context(struct rg_llm *l, uint32_t asked, struct rg_err 
     if (!specs)
         return rg_fail(err, RG_E_NOMEM, "model: no memory for %u layers", n_layers);
     rg_model_kv_specs(l->model, specs);
-    bytes = kv_bytes(l, specs, l->context);
-    while (asked == 0 && bytes > budget && l->context / 2 >= CONTEXT_LEAST) {
+    bytes = kv_bytes(l, o->backend.activations, specs, l->context);
+    while (o->context == 0 && bytes > budget && l->context / 2 >= CONTEXT_LEAST) {
         l->context /= 2;
-        bytes = kv_bytes(l, specs, l->context);
+        bytes = kv_bytes(l, o->backend.activations, specs, l->context);
     }
     rg_free(specs);
     if (bytes <= budget)
@@ -107,18 +108,16 @@ static enum rg_code choose_context(struct rg_llm *l, const struct rg_llm_options
 static enum rg_code open_engine(struct rg_llm *l, const struct rg_llm_options *o,
                                 struct rg_err *err)
 {
-    const struct rg_model_config *c = &l->checkpoint->config;
     const struct rg_engine_options options = {
         .context = l->context, .parallel = l->parallel, .chunk_rows = o->chunk_rows};
     const uint32_t blocks = l->parallel * ((l->context + BLOCK_TOKENS - 1) / BLOCK_TOKENS);
     struct rg_pipeline *pipeline;
     enum rg_code code;
 
-    code = rg_pipeline_local_open(&pipeline, l->model, l->backend, c->num_hidden_layers, blocks,
-                                  BLOCK_TOKENS, c->vocab_size, err);
+    code = rg_pipeline_local_open(&pipeline, l->checkpoint, l->model, l->backend, blocks,
+                                  BLOCK_TOKENS, err);
     if (code != RG_OK)
         return code;
-    rg_pipeline_local_watch(pipeline, l->checkpoint->tensors);
     return rg_engine_open(&l->engine, pipeline, &options, err);
 }
 
@@ -132,7 +131,7 @@ static enum rg_code open_model(struct rg_llm *l, const struct rg_llm_options *o,
     if (code == RG_OK)
         code = rg_model_open(&l->model, l->checkpoint, l->backend, &part, err);
     if (code == RG_OK)
-        code = fit_context(l, o->context, err);
+        code = fit_context(l, o, err);
     if (code != RG_OK)
         return code;
     /* Weights that exceed the memory would push each other out: they come as they are needed. */
@@ -150,7 +149,7 @@ static enum rg_code open_all(struct rg_llm *l, const struct rg_llm_options *o, s
 
     if (code != RG_OK)
         return code;
-    code = rg_checkpoint_open(&l->checkpoint, dir, false, err);
+    code = rg_checkpoint_open(&l->checkpoint, dir, &rg_checkpoint_mapped, err);
     rg_free(dir);
     if (code == RG_OK)
         code = open_text(l, err);

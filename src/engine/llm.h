@@ -39,9 +39,9 @@ struct rg_llm {
     struct rg_checkpoint *checkpoint;
     struct rg_tokenizer *tokenizer;
     struct rg_chat *chat; /* NULL when the checkpoint has no chat template */
-    struct rg_backend *backend;
-    struct rg_model *model;
-    struct rg_engine *engine;
+    struct rg_backend *backend; /* NULL in a ring: the node has its own part */
+    struct rg_model *model;     /* NULL in a ring */
+    struct rg_engine *engine;   /* NULL until rg_llm_attach() in a ring */
     char *name; /* the API's model id; owned */
     uint32_t context, parallel;
     int32_t eos_ids[16];
@@ -52,5 +52,16 @@ struct rg_llm {
 RG_CHECKED enum rg_code rg_llm_open(struct rg_llm **out, const struct rg_llm_options *options,
                                     struct rg_err *err);
 void rg_llm_close(struct rg_llm *l); /* accepts NULL */
+
+/* In a ring the head opens text and configuration first: the checkpoint by its headers, of which
+ * parts may be missing, tokenizer, chat template, sampling defaults, context and parallel as asked
+ * for (context: the model's or 32768 when none was). */
+RG_CHECKED enum rg_code rg_llm_open_text(struct rg_llm **out, const struct rg_llm_options *options,
+                                         struct rg_err *err);
+/* Then, when the plan has said what context fits, an engine over the ring's pipeline, which it
+ * takes over, also when it fails. */
+RG_CHECKED enum rg_code rg_llm_attach(struct rg_llm *l, struct rg_pipeline *pipeline,
+                                      uint32_t context, uint32_t parallel, uint32_t chunk_rows,
+                                      struct rg_err *err);
 
 #endif

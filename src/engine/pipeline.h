@@ -9,9 +9,8 @@
 #include <stdint.h>
 
 #include "base/err.h"
-#include "checkpoint/safetensors.h"
 #include "compute/compute.h"
-#include "model/model.h"
+#include "engine/stage.h"
 
 struct rg_pipe_step {
     struct rg_batch batch;      /* rows and KV blocks; borrowed until the step was collected */
@@ -24,30 +23,33 @@ struct rg_pipe_step {
 struct rg_pipeline;
 
 struct rg_pipeline_ops {
-    /* Takes a step.  Fails only when no step can be taken at all (a lost peer). */
+    /* Takes a step.  Fails only when no step can be taken at all: RG_E_PEER, another node is lost
+     * or the ring has not formed yet. */
     enum rg_code (*submit)(struct rg_pipeline *p, struct rg_pipe_step *step, struct rg_err *err);
-    /* Waits for the oldest step.  A failure is that step's. */
+    /* Waits for the oldest step.  A failure is that step's; RG_E_PEER is the fate of every step
+     * under way, each of which is still to be collected. */
     enum rg_code (*collect)(struct rg_pipeline *p, struct rg_pipe_step **step, struct rg_err *err);
-    /* RG_OK, or why no step can ever be right again.  Any time between steps; NULL: always well. */
+    /* RG_OK; RG_E_PEER: no step can be taken until the ring has formed again; anything else: no
+     * step can ever be right again.  Any time between steps; NULL: always well. */
     enum rg_code (*check)(struct rg_pipeline *p, struct rg_err *err);
     void (*close)(struct rg_pipeline *p);
 };
 
 struct rg_pipeline {
     const struct rg_pipeline_ops *ops;
-    uint32_t depth; /* steps that may be under way, >= 1 */
+    uint32_t depth;  /* steps that may be under way, >= 1; may change while none is */
+    uint32_t stages; /* nodes that compute at the same time, <= depth: decode rows are spread over
+                        as many steps */
     uint32_t vocab_size;
     uint32_t n_blocks, block_tokens; /* of every node's KV */
 };
 
-/* All layers in this process.  model and backend are borrowed; the KV is the pipeline's own. */
-RG_CHECKED enum rg_code rg_pipeline_local_open(struct rg_pipeline **out, struct rg_model *model,
-                                               struct rg_backend *backend, uint32_t n_layers,
+/* All layers in this process, by one stage (stage.h says what is borrowed). */
+RG_CHECKED enum rg_code rg_pipeline_local_open(struct rg_pipeline **out,
+                                               const struct rg_checkpoint *checkpoint,
+                                               struct rg_model *model, struct rg_backend *backend,
                                                uint32_t n_blocks, uint32_t block_tokens,
-                                               uint32_t vocab_size, struct rg_err *err);
-/* Looks at the model's files (borrowed) after every step, and when it is asked: a step that read
- * anything but what was opened fails. */
-void rg_pipeline_local_watch(struct rg_pipeline *p, const struct rg_tensor_set *files);
+                                               struct rg_err *err);
 
 RG_CHECKED enum rg_code rg_pipeline_check(struct rg_pipeline *p, struct rg_err *err);
 void rg_pipeline_close(struct rg_pipeline *p); /* accepts NULL */

@@ -2,6 +2,7 @@
 #include "model/model.h"
 
 #include <assert.h>
+#include <stdatomic.h>
 
 #include "base/mem.h"
 #include "model/blocks.h"
@@ -13,7 +14,6 @@ struct layer {
     struct rg_mlp mlp;
     struct rg_moe moe;
     bool is_moe;
-    uint32_t window; /* 0: full attention */
 };
 
 struct rg_model {
@@ -40,7 +40,6 @@ static enum rg_code load_layer(struct rg_model *m, struct layer *y, struct rg_lo
     enum rg_code code;
 
     y->is_moe = rg_model_layer_is_moe(m->config, layer);
-    y->window = rg_model_layer_is_sliding(m->config, layer) ? m->config->sliding_window : 0;
     code = rg_load_weight(l, &y->input_norm, "input_layernorm", err);
     if (code == RG_OK)
         code = rg_load_weight(l, &y->post_norm, "post_attention_layernorm", err);
@@ -127,32 +126,48 @@ void rg_model_close(struct rg_model *m)
     rg_free(m);
 }
 
-void rg_model_kv_specs(const struct rg_model *m, struct rg_kv_layer_spec *specs)
+uint32_t rg_model_n_layers(const struct rg_model *m)
 {
-    const struct rg_model_config *c = m->config;
-    const uint32_t n_layers = m->part.layer_end - m->part.layer_begin;
+    return m->part.layer_end - m->part.layer_begin;
+}
 
-    for (uint32_t i = 0; i < n_layers; i++) {
-        if (m->is_mla)
-            specs[i] = (struct rg_kv_layer_spec){
+void rg_model_config_kv_specs(const struct rg_model_config *c, uint32_t layer_begin,
+                              uint32_t layer_end, struct rg_kv_layer_spec *specs)
+{
+    for (uint32_t i = layer_begin; i < layer_end; i++) {
+        struct rg_kv_layer_spec *spec = &specs[i - layer_begin];
+
+        if (c->family == RG_FAMILY_DEEPSEEK_V3)
+            *spec = (struct rg_kv_layer_spec){
                 .n_heads = 1, .key_cols = c->kv_lora_rank, .value_cols = c->qk_rope_head_dim};
         else
-            specs[i] = (struct rg_kv_layer_spec){.n_heads = c->num_key_value_heads,
-                                                 .key_cols = c->head_dim,
-                                                 .value_cols = c->head_dim,
-                                                 .window = m->layers[i].window};
+            *spec = (struct rg_kv_layer_spec){
+                .n_heads = c->num_key_value_heads,
+                .key_cols = c->head_dim,
+                .value_cols = c->head_dim,
+                .window = rg_model_layer_is_sliding(c, i) ? c->sliding_window : 0};
     }
 }
 
+void rg_model_kv_specs(const struct rg_model *m, struct rg_kv_layer_spec *specs)
+{
+    rg_model_config_kv_specs(m->config, m->part.layer_begin, m->part.layer_end, specs);
+}
+
+struct rg_tensor *rg_model_embed(struct rg_model *m, struct rg_step *s, const int32_t *tokens,
+                                 uint32_t n)
+{
+    assert(m->part.embed);
+    return rg_op_embed(s, m->embed, tokens, n);
+}
+
 struct rg_tensor *rg_model_layers(struct rg_model *m, struct rg_step *s, struct rg_kv *kv,
-                                  const int32_t *tokens, uint32_t n, struct rg_tensor *x)
+                                  struct rg_tensor *x, _Atomic uint64_t *layers_done)
 {
     struct rg_pass pass = {
         .step = s, .kv = kv, .rope = m->rope, .eps = (float)m->config->rms_norm_eps};
 
-    if (!x && m->part.embed)
-        x = rg_op_embed(s, m->embed, tokens, n);
-    for (uint32_t i = 0; i < m->part.layer_end - m->part.layer_begin; i++) {
+    for (uint32_t i = 0; i < rg_model_n_layers(m); i++) {
         const struct layer *y = &m->layers[i];
 
         pass.kv_layer = i;
@@ -161,6 +176,8 @@ struct rg_tensor *rg_model_layers(struct rg_model *m, struct rg_step *s, struct 
         x = y->is_moe ? rg_moe_block(&y->moe, &pass, y->post_norm, x)
                       : rg_mlp_block(&y->mlp, &pass, y->post_norm, x);
         x = rg_op_keep(s, x);
+        if (layers_done)
+            atomic_fetch_add(layers_done, 1);
     }
     return x;
 }

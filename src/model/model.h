@@ -28,13 +28,22 @@ RG_CHECKED enum rg_code rg_model_open(struct rg_model **out, const struct rg_che
                                       struct rg_err *err);
 void rg_model_close(struct rg_model *m); /* accepts NULL */
 
+uint32_t rg_model_n_layers(const struct rg_model *m); /* of the part */
+
 /* What each layer of the part keeps per token; `specs` has room for layer_end - layer_begin. */
 void rg_model_kv_specs(const struct rg_model *m, struct rg_kv_layer_spec *specs);
+/* The same from a config alone, for any range: a plan needs it before anything is opened. */
+void rg_model_config_kv_specs(const struct rg_model_config *c, uint32_t layer_begin,
+                              uint32_t layer_end, struct rg_kv_layer_spec *specs);
 
-/* x [n][hidden] in and out, n rows of the step; a part with the embedding takes x NULL and makes it
- * from the tokens. */
+/* The embedding's rows of n tokens: [n][hidden].  Of a part with the embedding. */
+struct rg_tensor *rg_model_embed(struct rg_model *m, struct rg_step *s, const int32_t *tokens,
+                                 uint32_t n);
+
+/* The part's layers: x [n][hidden] in and out, n rows of the step.  *layers_done (may be NULL) goes
+ * up by one with each layer. */
 struct rg_tensor *rg_model_layers(struct rg_model *m, struct rg_step *s, struct rg_kv *kv,
-                                  const int32_t *tokens, uint32_t n, struct rg_tensor *x);
+                                  struct rg_tensor *x, _Atomic uint64_t *layers_done);
 
 /* Final norm and lm_head of some rows of x: [n][vocab_size]. */
 struct rg_tensor *rg_model_logits(struct rg_model *m, struct rg_step *s, const struct rg_tensor *x,

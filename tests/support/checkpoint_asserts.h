@@ -48,7 +48,7 @@ static inline struct rg_checkpoint *open_it(struct cw *w)
     struct rg_err err = {.message = ""};
 
     cw_write(w);
-    if (rg_checkpoint_open(&c, w->dir, false, &err) != RG_OK)
+    if (rg_checkpoint_open(&c, w->dir, &rg_checkpoint_mapped, &err) != RG_OK)
         fail_msg("%s", err.message);
     return c;
 }
@@ -59,7 +59,7 @@ static inline void expect_fails(struct cw *w, enum rg_code code, const char *say
     struct rg_err err = {.message = ""};
 
     cw_write(w);
-    const enum rg_code got = rg_checkpoint_open(&c, w->dir, true, &err);
+    const enum rg_code got = rg_checkpoint_open(&c, w->dir, &rg_checkpoint_headers, &err);
 
     if (got != code || !strstr(err.message, says))
         fail_msg("code %d '%s', expected %d '%s'", got, err.message, code, says);

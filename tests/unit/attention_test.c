@@ -324,8 +324,8 @@ static void the_size_of_a_cache_is_what_its_layers_hold(void **state)
 
     (void)state;
     /* Kimi-K2: 1152 bytes per token and layer; Qwen3: 4096 */
-    assert_int_equal(rg_kv_bytes(f16, &o), 320 * (1152 + 4096));
-    assert_int_equal(rg_kv_bytes(f32, &o), 640 * (1152 + 4096));
+    assert_int_equal(rg_kv_bytes(RG_ACTIVATIONS_INT8, &o), 320 * (1152 + 4096));
+    assert_int_equal(rg_kv_bytes(RG_ACTIVATIONS_F32, &o), 640 * (1152 + 4096));
     rg_backend_close(f16);
     rg_backend_close(f32);
 }

@@ -196,10 +196,10 @@ static void weight_shape_is_compared_when_the_file_is_mapped(void **state)
     rg_checkpoint_close(open_it(&w));
     wide[1] = 129;
     cw_write(&w);
-    assert_int_equal(rg_checkpoint_open(&c, w.dir, false, &err), RG_E_BAD_DATA);
+    assert_int_equal(rg_checkpoint_open(&c, w.dir, &rg_checkpoint_mapped, &err), RG_E_BAD_DATA);
     assert_non_null(strstr(err.message, "'model.layers.0.mlp.up_proj.weight_shape' says "
                                         "[192, 129], [192, 128] expected from config.json"));
-    assert_int_equal(rg_checkpoint_open(&c, w.dir, true, &err), RG_OK); /* headers alone */
+    assert_int_equal(rg_checkpoint_open(&c, w.dir, &rg_checkpoint_headers, &err), RG_OK);
     rg_checkpoint_close(c);
     cw_end(&w);
 }
@@ -577,7 +577,7 @@ static void kimi_k2_thinking_opens_quickly_and_has_its_size(void **state)
 
     const int64_t begun = rg_clock_ms();
 
-    if (rg_checkpoint_open(&c, w.dir, true, &err) != RG_OK)
+    if (rg_checkpoint_open(&c, w.dir, &rg_checkpoint_headers, &err) != RG_OK)
         fail_msg("%s", err.message);
     print_message("%u tensors opened in %lld ms\n", rg_tensor_set_count(c->tensors),
                   (long long)(rg_clock_ms() - begun));

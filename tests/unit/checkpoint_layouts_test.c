@@ -349,7 +349,7 @@ static void every_failed_allocation_is_reported(void **state)
 
         assert_true(n < 10000);
         rg_mem_fail_at(n);
-        code = rg_checkpoint_open(&c, w.dir, false, NULL);
+        code = rg_checkpoint_open(&c, w.dir, &rg_checkpoint_mapped, NULL);
         rg_mem_fail_at(0);
         assert_true(code == RG_OK || (code == RG_E_NOMEM && !c));
         rg_checkpoint_close(c);

@@ -475,13 +475,14 @@ static void says_what_is_wrong_with_the_directory(void **state)
     struct rg_err err;
 
     (void)state;
-    assert_int_equal(rg_checkpoint_open(&c, "/nonexistent/m", true, &err), RG_E_USAGE);
+    assert_int_equal(rg_checkpoint_open(&c, "/nonexistent/m", &rg_checkpoint_headers, &err),
+                     RG_E_USAGE);
     assert_non_null(strstr(err.message, "/nonexistent/m: no such directory"));
     cw_begin(&w);
-    assert_int_equal(rg_checkpoint_open(&c, w.dir, true, &err), RG_E_USAGE);
+    assert_int_equal(rg_checkpoint_open(&c, w.dir, &rg_checkpoint_headers, &err), RG_E_USAGE);
     assert_non_null(strstr(err.message, "no config.json there"));
     config(&w, LLAMA_KEYS, NULL);
-    assert_int_equal(rg_checkpoint_open(&c, w.dir, true, &err), RG_E_USAGE);
+    assert_int_equal(rg_checkpoint_open(&c, w.dir, &rg_checkpoint_headers, &err), RG_E_USAGE);
     assert_non_null(strstr(err.message, "no model*.safetensors there"));
     cw_end(&w);
 }

@@ -173,7 +173,7 @@ static void every_byte_of_a_part_is_read_once(void **state)
         uint64_t by_layer;
 
         (void)snprintf(dir, sizeof(dir), "%s/tests/golden/tiny/%s", RENGA_SOURCE_DIR, models[i]);
-        assert_int_equal(rg_checkpoint_open(&c, dir, false, NULL), RG_OK);
+        assert_int_equal(rg_checkpoint_open(&c, dir, &rg_checkpoint_mapped, NULL), RG_OK);
         part = rg_model_whole(&c->config);
         assert_int_equal(rg_preload(c, &part, on_progress, &seen, NULL), RG_OK);
         assert_int_equal(seen.done, c->total_bytes);

@@ -49,16 +49,15 @@ static void open_machine(struct machine *m, const char *model, const struct vari
     struct rg_model_part part;
 
     (void)snprintf(dir, sizeof(dir), "%s/tests/golden/tiny/%s", RENGA_SOURCE_DIR, model);
-    if (rg_checkpoint_open(&m->checkpoint, dir, false, &err) != RG_OK)
+    if (rg_checkpoint_open(&m->checkpoint, dir, &rg_checkpoint_mapped, &err) != RG_OK)
         fail_msg("%s", err.message);
     part = rg_model_whole(&m->checkpoint->config);
     m->vocab = m->checkpoint->config.vocab_size;
     assert_true(part.layer_end <= LAYERS_MOST);
     assert_int_equal(rg_backend_open(&m->backend, &v->backend, &err), RG_OK);
     assert_int_equal(rg_model_open(&m->model, m->checkpoint, m->backend, &part, &err), RG_OK);
-    assert_int_equal(rg_pipeline_local_open(&m->pipeline, m->model, m->backend, part.layer_end,
-                                            BLOCKS, v->block_tokens ? v->block_tokens : 64,
-                                            m->vocab, &err),
+    assert_int_equal(rg_pipeline_local_open(&m->pipeline, m->checkpoint, m->model, m->backend,
+                                            BLOCKS, v->block_tokens ? v->block_tokens : 64, &err),
                      RG_OK);
 }
 
@@ -323,8 +322,9 @@ static void run_parts(const char *model, uint32_t split, const int32_t *tokens, 
         options.n_layers = part.layer_end - part.layer_begin;
         assert_int_equal(rg_kv_open(&kvs[i], m.backend, &options, NULL), RG_OK);
         assert_int_equal(rg_step_begin(&s, m.backend, &batch, NULL), RG_OK);
-        t = i ? rg_op_input(s, x, TOKENS, hidden) : NULL;
-        t = rg_model_layers(parts[i], s, kvs[i], tokens, TOKENS, t);
+        t = i ? rg_op_input(s, x, TOKENS, hidden)
+              : rg_model_embed(parts[i], s, tokens, TOKENS);
+        t = rg_model_layers(parts[i], s, kvs[i], t, NULL);
         if (i)
             t = rg_model_logits(parts[i], s, t, wanted, TOKENS);
         assert_int_equal(rg_tensor_read(s, t, i ? logits : x, NULL), RG_OK);

@@ -6,24 +6,24 @@
 
 #include "base/mem.h"
 
-static size_t float_bytes(const struct rg_backend *b)
+static size_t float_bytes(enum rg_activations a)
 {
-    return b->activations == RG_ACTIVATIONS_F32 ? 4 : 2;
+    return a == RG_ACTIVATIONS_F32 ? 4 : 2;
 }
 
-static uint64_t side_bytes(const struct rg_backend *b, const struct rg_kv_options *o,
+static uint64_t side_bytes(enum rg_activations a, const struct rg_kv_options *o,
                            const struct rg_kv_layer_spec *spec, uint32_t cols)
 {
-    return (uint64_t)o->n_blocks * o->block_tokens * spec->n_heads * cols * float_bytes(b);
+    return (uint64_t)o->n_blocks * o->block_tokens * spec->n_heads * cols * float_bytes(a);
 }
 
-uint64_t rg_kv_bytes(const struct rg_backend *b, const struct rg_kv_options *options)
+uint64_t rg_kv_bytes(enum rg_activations a, const struct rg_kv_options *options)
 {
     uint64_t bytes = 0;
 
     for (uint32_t i = 0; i < options->n_layers; i++)
-        bytes += side_bytes(b, options, &options->layers[i], options->layers[i].key_cols) +
-                 side_bytes(b, options, &options->layers[i], options->layers[i].value_cols);
+        bytes += side_bytes(a, options, &options->layers[i], options->layers[i].key_cols) +
+                 side_bytes(a, options, &options->layers[i], options->layers[i].value_cols);
     return bytes;
 }
 
@@ -35,15 +35,15 @@ static enum rg_code open_layer(struct rg_kv *kv, struct rg_backend *b,
     enum rg_code code;
 
     layer->spec = *spec;
-    layer->keys = rg_alloc_aligned(side_bytes(b, o, spec, spec->key_cols), 64);
-    layer->values = rg_alloc_aligned(side_bytes(b, o, spec, spec->value_cols), 64);
+    layer->keys = rg_alloc_aligned(side_bytes(b->activations, o, spec, spec->key_cols), 64);
+    layer->values = rg_alloc_aligned(side_bytes(b->activations, o, spec, spec->value_cols), 64);
     code = rg_backend_need_scratch(b, rg_attention_scratch(spec) * sizeof(float), err);
     if (code != RG_OK)
         return code;
     if (!layer->keys || !layer->values)
         return rg_fail(err, RG_E_NOMEM,
                        "keys and values: %llu bytes: out of memory: use a smaller context",
-                       (unsigned long long)rg_kv_bytes(b, o));
+                       (unsigned long long)rg_kv_bytes(b->activations, o));
     return RG_OK;
 }
 
