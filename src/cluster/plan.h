@@ -72,6 +72,11 @@ RG_CHECKED enum rg_code rg_plan_make(struct rg_plan *out, const struct rg_plan_m
 /* Parses --layers.  `out` has room for RG_LIMIT_PEERS. */
 RG_CHECKED enum rg_code rg_plan_parse_ranges(struct rg_plan_range *out, uint32_t *n,
                                              const char *text, struct rg_err *err);
+/* What can be said of an override before any node is up: every id is one of ids (ids[0] is the
+ * head's), the ranges tile all layers, and the head has the last ones or none.  RG_E_USAGE. */
+RG_CHECKED enum rg_code rg_plan_check_ranges(const struct rg_plan_range *ranges, uint32_t n_ranges,
+                                             const char *const *ids, uint32_t n_ids,
+                                             uint32_t n_layers, struct rg_err *err);
 
 /* Tokens per second of one sequence: every node reads its read_bytes at its bandwidth (bytes per
  * second, [n_parts]), then the hidden state goes over one link (seconds, one per node). */
