@@ -44,8 +44,13 @@ static enum rg_code read_config(struct opened *o, char **file, struct rg_err *er
     return code;
 }
 
+static bool is_used(const struct rg_checkpoint *c, uint32_t tensor)
+{
+    return c->tensor_layer[tensor] != RG_LAYER_LEFT;
+}
+
 /* Tensors that no module took: the first few by name, and how many. */
-static enum rg_code check_leftovers(const struct opened *o, const uint8_t *used, struct rg_err *err)
+static enum rg_code check_leftovers(const struct opened *o, struct rg_err *err)
 {
     const struct rg_tensor_set *t = o->pub.tensors;
     const struct rg_tensor_info *first = NULL;
@@ -56,7 +61,7 @@ static enum rg_code check_leftovers(const struct opened *o, const uint8_t *used,
     for (uint32_t i = 0; i < rg_tensor_set_count(t); i++) {
         const struct rg_tensor_info *x = rg_tensor_set_at(t, i);
 
-        if (used[i] || rg_inventory_drops(&o->pub.config, x->name))
+        if (is_used(&o->pub, i) || rg_inventory_drops(&o->pub.config, x->name))
             continue;
         if (n++ < 3) {
             const int len = snprintf(names + used_bytes, sizeof names - used_bytes, "%s'%.96s'",
@@ -93,7 +98,7 @@ static enum rg_code name_foreign(const struct opened *o, struct rg_resolver *r,
             return why.code;
     }
     while ((x = rg_tensor_set_at(t, i)) != NULL &&
-           (r->used[i] || rg_inventory_drops(&o->pub.config, x->name)))
+           (is_used(&o->pub, i) || rg_inventory_drops(&o->pub.config, x->name)))
         i++;
     if (!x)
         return why.code;
@@ -101,12 +106,25 @@ static enum rg_code name_foreign(const struct opened *o, struct rg_resolver *r,
                    rg_st_file_name(rg_tensor_set_file(t, x->file)->path), x->name);
 }
 
+static bool *place_of(struct rg_checkpoint *c, int32_t layer)
+{
+    return layer >= 0                 ? &c->layer_there[layer]
+           : layer == RG_LAYER_HEAD   ? &c->head_there
+                                      : &c->embedding_there;
+}
+
+/* Sums of what is there.  A layer, the embedding or the head is there when all its modules are. */
 static void add_up(struct rg_checkpoint *c)
 {
+    c->embedding_there = c->head_there = c->is_whole = true;
+    for (uint32_t i = 0; i < c->config.num_hidden_layers; i++)
+        c->layer_there[i] = true;
     for (uint32_t i = 0; i < c->n_modules; i++) {
         const struct rg_module *m = &c->modules[i];
         const struct rg_weight_desc *w = &m->weight;
 
+        if (!m->there)
+            *place_of(c, m->layer) = c->is_whole = false;
         c->total_bytes += w->bytes;
         c->parameters += (uint64_t)w->lead * w->rows * w->cols;
         if (m->layer >= 0)
@@ -116,6 +134,8 @@ static void add_up(struct rg_checkpoint *c)
         else
             c->embedding_bytes += w->bytes;
     }
+    if (c->config.tie_word_embeddings && !c->embedding_there)
+        c->head_there = false;
 }
 
 /* config.json promises a format that not one tensor has: it is of another checkpoint. */
@@ -127,7 +147,7 @@ static enum rg_code check_promise(const struct rg_checkpoint *c, const char *con
     if (method != RG_QUANT_COMPRESSED && method != RG_QUANT_FP8)
         return RG_OK;
     for (uint32_t i = 0; i < c->n_modules; i++) {
-        if (c->modules[i].weight.kind != RG_WEIGHT_FLOAT)
+        if (c->modules[i].weight.kind != RG_WEIGHT_FLOAT || !c->modules[i].there)
             return RG_OK;
     }
     return rg_fail(err, RG_E_BAD_DATA,
@@ -137,17 +157,60 @@ static enum rg_code check_promise(const struct rg_checkpoint *c, const char *con
 }
 
 /* Without a word of config.json, an lm_head that is there is meant: untied transformers models. */
-static void settle_tie(struct rg_model_config *c, const struct rg_tensor_set *tensors)
+static enum rg_code settle_tie(struct rg_checkpoint *c, const char *config_file, struct rg_err *err)
 {
-    static const char *const heads[] = {"lm_head.weight", "lm_head.weight_packed"};
-
-    for (size_t i = 0; i < sizeof heads / sizeof heads[0] && c->tie_unsaid; i++) {
-        if (rg_tensor_set_find(tensors, heads[i]))
-            c->tie_word_embeddings = false;
-    }
+    if (!c->config.tie_unsaid)
+        return RG_OK;
+    if (rg_module_is_known(c->tensors, "lm_head"))
+        c->config.tie_word_embeddings = false;
+    else if (rg_tensor_set_missing(c->tensors) > 0 && !rg_tensor_set_absence(c->tensors)->by_index)
+        return rg_fail(err, RG_E_USAGE,
+                       "%s: nothing says whether there is an lm_head: shard %s is missing, and so "
+                       "is model.safetensors.index.json; copy the index here",
+                       config_file, rg_tensor_set_missing_file(c->tensors, 0));
+    return RG_OK;
 }
 
-static enum rg_code find_modules(struct opened *o, const char *config_file, struct rg_err *err)
+static enum rg_code make_room(struct rg_checkpoint *c, size_t n_modules, struct rg_err *err)
+{
+    const uint32_t n_layers = c->config.num_hidden_layers;
+    const uint32_t n_tensors = rg_tensor_set_count(c->tensors);
+
+    c->modules = rg_calloc(n_modules, sizeof c->modules[0]);
+    c->layer_bytes = rg_calloc(n_layers, sizeof c->layer_bytes[0]);
+    c->layer_there = rg_calloc(n_layers, sizeof c->layer_there[0]);
+    c->tensor_layer = rg_calloc((size_t)n_tensors + 1, sizeof c->tensor_layer[0]);
+    if (!c->modules || !c->layer_bytes || !c->layer_there || !c->tensor_layer)
+        return rg_fail(err, RG_E_NOMEM, "%s: no memory for %zu modules", c->dir, n_modules);
+    for (uint32_t i = 0; i < n_tensors; i++)
+        c->tensor_layer[i] = RG_LAYER_LEFT;
+    return RG_OK;
+}
+
+static enum rg_code resolve_modules(struct opened *o, struct rg_resolver *r,
+                                    const struct rg_inventory *v, struct rg_err *err)
+{
+    struct rg_checkpoint *c = &o->pub;
+    enum rg_code code = make_room(c, v->n, err);
+
+    r->owner = c->tensor_layer;
+    for (size_t i = 0; i < v->n && !code; i++) {
+        code = rg_module_resolve(r, &v->specs[i], &c->modules[i], err);
+        c->n_modules++;
+    }
+    if (code == RG_E_BAD_DATA)
+        code = name_foreign(o, r, v, c->n_modules, err);
+    if (!code)
+        code = check_leftovers(o, err);
+    if (!code)
+        code = check_promise(c, r->config_file, err);
+    if (!code)
+        add_up(c);
+    return code;
+}
+
+static enum rg_code find_modules(struct opened *o, const struct rg_checkpoint_options *options,
+                                 const char *config_file, struct rg_err *err)
 {
     struct rg_checkpoint *c = &o->pub;
     struct rg_inventory v;
@@ -155,30 +218,16 @@ static enum rg_code find_modules(struct opened *o, const char *config_file, stru
                             .tensors = c->tensors,
                             .arena = &o->arena,
                             .config_file = config_file};
-    enum rg_code code;
+    enum rg_code code = settle_tie(c, config_file, err);
 
-    settle_tie(&c->config, c->tensors);
+    if (code)
+        return code;
     code = rg_inventory_list(&v, &c->config, c->tensors, err);
     if (code)
         return code;
-    c->modules = rg_calloc(v.n, sizeof c->modules[0]);
-    c->layer_bytes = rg_calloc(c->config.num_hidden_layers, sizeof c->layer_bytes[0]);
-    r.used = rg_calloc((size_t)rg_tensor_set_count(c->tensors) + 1, 1);
-    if (!c->modules || !c->layer_bytes || !r.used)
-        code = rg_fail(err, RG_E_NOMEM, "%s: no memory for %zu modules", c->dir, v.n);
-    for (size_t i = 0; i < v.n && !code; i++) {
-        code = rg_module_resolve(&r, &v.specs[i], &c->modules[i], err);
-        c->n_modules++;
-    }
-    if (code == RG_E_BAD_DATA)
-        code = name_foreign(o, &r, &v, c->n_modules, err);
-    if (!code)
-        code = check_leftovers(o, r.used, err);
-    if (!code)
-        code = check_promise(c, config_file, err);
-    if (!code)
-        add_up(c);
-    rg_free(r.used);
+    code = resolve_modules(o, &r, &v, err);
+    if (!code && options->is_part)
+        code = rg_part_open(c, &r, &v, options, err);
     rg_inventory_free(&v);
     return code;
 }
@@ -195,6 +244,16 @@ static void warn_of_total(const struct rg_checkpoint *c)
                    " bytes; every tensor has its name and shape, so it is used",
                    said, found);
     rg_log(RG_LOG_WARN, "checkpoint", msg, "model=%s", c->name);
+}
+
+/* Of a part it shows only when the modules are known which files are to be mapped. */
+static enum rg_code open_tensors(struct rg_checkpoint *c,
+                                 const struct rg_checkpoint_options *options, struct rg_err *err)
+{
+    const bool headers_only = options->headers_only || options->is_part;
+
+    return options->may_lack ? rg_tensor_set_open_some(&c->tensors, c->dir, headers_only, err)
+                             : rg_tensor_set_open(&c->tensors, c->dir, headers_only, err);
 }
 
 enum rg_code rg_checkpoint_open(struct rg_checkpoint **out, const char *dir,
@@ -223,9 +282,9 @@ enum rg_code rg_checkpoint_open(struct rg_checkpoint **out, const char *dir,
     if (!code)
         code = read_config(o, &config_file, err);
     if (!code)
-        code = rg_tensor_set_open(&o->pub.tensors, dir, options->headers_only, err);
+        code = open_tensors(&o->pub, options, err);
     if (!code)
-        code = find_modules(o, config_file, err);
+        code = find_modules(o, options, config_file, err);
     rg_free(config_file);
     if (code) {
         rg_checkpoint_close(&o->pub);
@@ -249,6 +308,8 @@ void rg_checkpoint_close(struct rg_checkpoint *c)
     rg_tensor_set_close(c->tensors);
     rg_free(c->modules);
     rg_free(c->layer_bytes);
+    rg_free(c->layer_there);
+    rg_free(c->tensor_layer);
     rg_arena_free(&o->arena);
     rg_free(o);
 }

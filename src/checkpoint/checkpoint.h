@@ -18,11 +18,13 @@
 #include "checkpoint/safetensors.h"
 #include "checkpoint/weight.h"
 
-enum { RG_LAYER_NONE = -1, RG_LAYER_HEAD = -2 }; /* embedding; final norm and lm_head */
+/* The embedding; final norm and lm_head; a tensor that no module has. */
+enum { RG_LAYER_NONE = -1, RG_LAYER_HEAD = -2, RG_LAYER_LEFT = -3 };
 
 struct rg_module {
     bool                  there; /* false: its tensors are in shards that this disk does not have;
                                     weight has no bytes and no pointers */
+    const char           *missing; /* then: one of these shards, when the index says which */
     const char           *path;  /* "model.layers.3.self_attn.q_proj", after the wrapper's prefix */
     const char           *role;  /* "self_attn.q_proj"; outside layers the path without prefix */
     int32_t               layer; /* 0.., or RG_LAYER_NONE / RG_LAYER_HEAD */
@@ -37,22 +39,26 @@ struct rg_checkpoint {
     struct rg_tensor_set  *tensors;
     struct rg_module      *modules; /* owned, in the order of the inventory */
     uint32_t               n_modules;
+    int32_t               *tensor_layer; /* owned [rg_tensor_set_count(tensors)]: of whose modules
+                                            each tensor is, RG_LAYER_LEFT: of none */
     uint64_t               total_bytes;  /* of all tensors that belong to modules */
     uint64_t               parameters;   /* logical weights */
     uint64_t               embedding_bytes;
     uint64_t               head_bytes;  /* final norm and lm_head (which is 0 when tied) */
     uint64_t              *layer_bytes;  /* owned [num_hidden_layers]; sums of what is there */
     bool                  *layer_there;  /* owned [num_hidden_layers] */
-    bool                   embedding_there, head_there;
+    bool                   embedding_there, head_there; /* a tied head needs both */
     bool                   is_whole; /* all of them */
 };
 
-/* Which files are opened, and how.  All zero: everything must be there and is mapped. */
+/* Which files are opened, and how.  All zero: everything must be there and is mapped.
+ * Without an index nobody knows what is in a missing shard: what cannot be found is not there. */
 struct rg_checkpoint_options {
     bool headers_only; /* maps nothing */
     bool may_lack;     /* shards named by the index (or by "i of N") may be missing */
-    /* Maps only the files that hold something of this part, and its modules alone get pointers.
-     * Everything of the part must be there, also with may_lack. */
+    /* Maps only the files that hold something of this part, and its modules alone get pointers; all
+     * other pages of these files cannot be read.  Everything of the part must be there, also with
+     * may_lack.  A tied head has the embedding, too. */
     bool     is_part;
     uint32_t layer_begin, layer_end;
     bool     embed, head;

@@ -78,16 +78,25 @@ static void add_linear(struct lister *l, const char *role, uint32_t rows, uint32
     add_bare_vector(l, name, rows);
 }
 
-/* A matrix of this layer is there, as one tensor or as codes. */
+/* A matrix of this layer is there, as one tensor or as codes, or it is in a missing shard. */
 static bool matrix_in_layer(const struct lister *l, const char *role)
 {
-    static const char *const suffixes[] = {"weight", "weight_packed"};
-    char full[256];
+    char path[256];
 
-    for (size_t i = 0; i < sizeof suffixes / sizeof suffixes[0]; i++) {
-        (void)snprintf(full, sizeof full, "%smodel.layers.%" PRId32 ".%s.%s", l->c->prefix,
-                       l->layer, role, suffixes[i]);
-        if (rg_tensor_set_find(l->tensors, full))
+    (void)snprintf(path, sizeof path, "%smodel.layers.%" PRId32 ".%s", l->c->prefix, l->layer,
+                   role);
+    return rg_module_is_known(l->tensors, path);
+}
+
+/* Experts stored one by one; when shards are missing, the first ones may be in them. */
+static bool single_experts(const struct lister *l, const char *name)
+{
+    const uint32_t most = rg_tensor_set_missing(l->tensors) > 0 ? l->c->n_routed_experts : 1;
+    char role[RG_ROLE_BYTES];
+
+    for (uint32_t e = 0; e < most; e++) {
+        (void)snprintf(role, sizeof role, "mlp.experts.%" PRIu32 ".%s", e, name);
+        if (matrix_in_layer(l, role))
             return true;
     }
     return false;
@@ -158,17 +167,16 @@ static void list_experts(struct lister *l)
 {
     static const char *const names[] = {"gate_proj", "up_proj", "down_proj"};
     const uint32_t hidden = l->c->hidden_size, width = l->c->moe_intermediate_size;
-    char role[RG_ROLE_BYTES], first[RG_ROLE_BYTES];
+    char role[RG_ROLE_BYTES];
 
     for (size_t i = 0; i < 3; i++) {
         (void)snprintf(role, sizeof role, "mlp.switch_mlp.%s", names[i]);
-        (void)snprintf(first, sizeof first, "mlp.experts.0.%s", names[i]);
 
         struct rg_module_spec *s =
             add_matrix(l, role, i == 2 ? hidden : width, i == 2 ? width : hidden);
 
         s->lead = l->c->n_routed_experts;
-        s->one_by_one = matrix_in_layer(l, first) ? names[i] : NULL;
+        s->one_by_one = single_experts(l, names[i]) ? names[i] : NULL;
     }
 }
 

@@ -35,17 +35,29 @@ void rg_inventory_free(struct rg_inventory *v);
  * tied head, the vision tower. */
 bool rg_inventory_drops(const struct rg_model_config *c, const char *tensor);
 
+/* Something of the module at this path (without ".weight") is in the set, or is known to be in a
+ * missing shard. */
+bool rg_module_is_known(const struct rg_tensor_set *tensors, const char *path);
+
 /* Finds the tensors of modules. */
 struct rg_resolver {
     const struct rg_model_config *config;
     const struct rg_tensor_set *tensors;
     struct rg_arena *arena;  /* names and pointer tables */
-    uint8_t *used;           /* [tensors]: 1 = belongs to a module */
+    int32_t *owner;          /* [tensors]: the layer whose module it belongs to, or RG_LAYER_LEFT */
     const char *config_file; /* for messages */
 };
 
+/* there = false when a shard that it needs is missing; what there is of it is owned all the same. */
 RG_CHECKED enum rg_code rg_module_resolve(struct rg_resolver *r, const struct rg_module_spec *spec,
                                           struct rg_module *out, struct rg_err *err);
+
+/* part.c.  Maps the files of a part and gives its modules their pointers; everything of it must be
+ * there.  The modules were resolved with a set of headers. */
+RG_CHECKED enum rg_code rg_part_open(struct rg_checkpoint *c, struct rg_resolver *r,
+                                     const struct rg_inventory *v,
+                                     const struct rg_checkpoint_options *options,
+                                     struct rg_err *err);
 
 /* The last component of a path, "." and ".." resolved; owned by the caller, NULL: no memory. */
 RG_CHECKED char *rg_directory_name(const char *dir);

@@ -18,7 +18,7 @@ const char *rg_subject_file(const struct rg_subject *s, const struct rg_tensor_i
 
 void rg_subject_use(const struct rg_subject *s, const struct rg_tensor_info *t)
 {
-    s->r->used[t - rg_tensor_set_at(s->r->tensors, 0)] = 1;
+    s->r->owner[t - rg_tensor_set_at(s->r->tensors, 0)] = s->spec->layer;
 }
 
 const char *rg_shape_text(const struct rg_tensor_info *t, char out[RG_SHAPE_TEXT])
@@ -100,7 +100,7 @@ static const struct rg_tensor_info *find(const struct rg_subject *s, const char 
 }
 
 /* The set is in order of names, so all of PATH.* stand side by side: one search finds them. */
-static void find_parts(struct rg_subject *s)
+void rg_subject_find_parts(struct rg_subject *s)
 {
     const struct rg_tensor_set *set = s->r->tensors;
     const size_t len = strlen(s->path);
@@ -451,7 +451,7 @@ static enum rg_code describe(struct rg_subject *s, struct rg_weight_desc *d)
 {
     const struct rg_parts *p = &s->parts;
 
-    find_parts(s);
+    rg_subject_find_parts(s);
     if (p->foreign)
         return rg_fail(s->err, RG_E_UNSUPPORTED,
                        "%s: '%s' means %s, which is not supported; take the checkpoint that it "
@@ -492,6 +492,13 @@ static enum rg_code make_tables(struct rg_resolver *r, uint32_t n, struct expert
     return RG_OK;
 }
 
+static const char *expert_path(const struct rg_subject *s, uint32_t e, char path[192])
+{
+    (void)snprintf(path, 192, "%smodel.layers.%" PRId32 ".mlp.experts.%" PRIu32 ".%s",
+                   s->r->config->prefix, s->spec->layer, e, s->spec->one_by_one);
+    return path;
+}
+
 static enum rg_code describe_expert(struct rg_subject *s, const struct rg_quant_entry *shared,
                                     const struct rg_weight_desc *first, struct rg_weight_desc *d)
 {
@@ -523,13 +530,11 @@ static enum rg_code describe_experts(struct rg_subject *s, const char *stacked,
     uint64_t bytes = 0;
 
     s->lead = 0;
-    s->path = path;
     for (uint32_t e = 0; e < s->spec->lead && !code; e++) {
         struct rg_weight_desc one = {0};
 
         s->not_inside = e > 0;
-        (void)snprintf(path, sizeof path, "%smodel.layers.%" PRId32 ".mlp.experts.%" PRIu32 ".%s",
-                       s->r->config->prefix, s->spec->layer, e, s->spec->one_by_one);
+        s->path = expert_path(s, e, path);
         code = describe_expert(s, shared, d, &one);
         if (e == 0)
             *d = one;
@@ -544,6 +549,40 @@ static enum rg_code describe_experts(struct rg_subject *s, const char *stacked,
     d->scales_of = d->kind == RG_WEIGHT_FLOAT ? NULL : t.scales;
     d->biases_of = d->kind == RG_WEIGHT_AFFINE ? t.biases : NULL;
     return code;
+}
+
+/* ---- modules that are not all there -------------------------------------------------------- */
+
+/* Looks at each expert, or at the module itself; claims all of them when one is absent. */
+static bool take_absent(struct rg_subject *s, const char **shard)
+{
+    const uint32_t n = s->spec->one_by_one ? s->spec->lead : 1;
+    const char *module = s->path;
+    bool absent = false;
+    char path[192];
+
+    *shard = NULL;
+    for (uint32_t e = 0; e < n && !absent; e++) {
+        s->path = s->spec->one_by_one ? expert_path(s, e, path) : module;
+        rg_subject_find_parts(s);
+        absent = rg_subject_is_absent(s, shard);
+    }
+    for (uint32_t e = 0; e < n && absent; e++) {
+        s->path = s->spec->one_by_one ? expert_path(s, e, path) : module;
+        rg_subject_claim(s);
+    }
+    s->path = module;
+    return absent;
+}
+
+/* Without a missing shard everything must be there, and describing it says what is not. */
+static enum rg_code describe_if_there(struct rg_subject *s, struct rg_module *out)
+{
+    out->there = rg_tensor_set_missing(s->r->tensors) == 0 || !take_absent(s, &out->missing);
+    if (!out->there)
+        return RG_OK;
+    return s->spec->one_by_one ? describe_experts(s, out->path, &out->weight)
+                               : describe(s, &out->weight);
 }
 
 enum rg_code rg_module_resolve(struct rg_resolver *r, const struct rg_module_spec *spec,
@@ -566,8 +605,7 @@ enum rg_code rg_module_resolve(struct rg_resolver *r, const struct rg_module_spe
         return rg_fail(err, RG_E_NOMEM, "no memory for the module list");
     s.path = out->path;
     s.entry = spec->vector ? NULL : rg_quant_find(&r->config->quant, out->path);
-    code = spec->one_by_one ? describe_experts(&s, out->path, &out->weight)
-                            : describe(&s, &out->weight);
+    code = describe_if_there(&s, out);
     out->role = role;
     out->layer = spec->layer;
     out->vector = spec->vector;

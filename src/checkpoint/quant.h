@@ -1,7 +1,7 @@
 /* quant.h - one module, or one expert of a module, while its tensors are examined.
  *
  * Private to src/checkpoint: quant.c finds the tensors and knows floats and MLX's formats,
- * quant_packed.c those of compressed-tensors and DeepSeek. */
+ * quant_packed.c those of compressed-tensors and DeepSeek, absent.c what is not there. */
 #ifndef RG_CHECKPOINT_QUANT_H
 #define RG_CHECKPOINT_QUANT_H
 
@@ -32,6 +32,15 @@ enum { RG_SHAPE_TEXT = 128 };
 const char *rg_shape_text(const struct rg_tensor_info *t, char out[RG_SHAPE_TEXT]);
 const char *rg_subject_file(const struct rg_subject *s, const struct rg_tensor_info *t);
 bool rg_dtype_is_float(enum rg_dtype t); /* F32, F16 or BF16 */
+
+/* Fills s->parts with what is there of s->path. */
+void rg_subject_find_parts(struct rg_subject *s);
+
+/* absent.c.  A tensor of s->path is in a missing shard, which *shard names (NULL: nobody knows
+ * which it is); takes s->parts as found. */
+bool rg_subject_is_absent(const struct rg_subject *s, const char **shard);
+/* All tensors of s->path that are there belong to this module. */
+void rg_subject_claim(const struct rg_subject *s);
 
 /* The tensor belongs to this module. */
 void rg_subject_use(const struct rg_subject *s, const struct rg_tensor_info *t);

@@ -23,6 +23,7 @@ struct rg_tensor_set {
     struct rg_st_files files;
     uint32_t *slots; /* owned: tensor index + 1, 0 = empty; open addressing */
     uint32_t slot_mask;
+    struct rg_st_absence absence;
     uint64_t index_total; /* what the index says of all tensors' bytes; UINT64_MAX: nothing */
     uint64_t seed; /* random: a file cannot be made to collide */
 };
@@ -102,6 +103,25 @@ static enum rg_code explain(const char *path, enum rg_code code, struct rg_err *
                    target);
 }
 
+static enum rg_code read_stamp(struct rg_st_stamp *out, int fd, const char *path,
+                               struct rg_err *err)
+{
+    struct stat st;
+
+    if (fstat(fd, &st) != 0)
+        return rg_fail(err, RG_E_IO, "%s: %s", path, strerror(errno));
+#ifdef __APPLE__
+    const struct timespec *t = &st.st_mtimespec;
+#else
+    const struct timespec *t = &st.st_mtim;
+#endif
+
+    *out = (struct rg_st_stamp){.device = (uint64_t)st.st_dev,
+                                .number = (uint64_t)st.st_ino,
+                                .modified_ns = (int64_t)t->tv_sec * 1000000000 + t->tv_nsec};
+    return RG_OK;
+}
+
 /* A mapped file is read through its map's descriptor: header and data are of one file even when
  * somebody replaces it just now. */
 static enum rg_code open_file(struct rg_st_file *f, bool map, int *fd, struct rg_err *err)
@@ -119,7 +139,8 @@ static enum rg_code open_file(struct rg_st_file *f, bool map, int *fd, struct rg
     }
     if (code)
         return explain(path, code, err);
-    return rg_st_check_finished(path, err);
+    code = read_stamp(&f->stamp, *fd, path, err);
+    return code ? code : rg_st_check_finished(path, err);
 }
 
 static enum rg_code read_file(struct rg_tensor_set *s, uint32_t index, bool map, struct rg_err *err)
@@ -203,8 +224,8 @@ static enum rg_code sort_table(struct rg_tensor_set *s, struct rg_err *err)
     return RG_OK;
 }
 
-enum rg_code rg_tensor_set_open(struct rg_tensor_set **out, const char *dir, bool headers_only,
-                                struct rg_err *err)
+static enum rg_code open_set(struct rg_tensor_set **out, const char *dir, bool headers_only,
+                             bool may_lack, struct rg_err *err)
 {
     struct rg_err local;
     struct rg_tensor_set *s = rg_calloc(1, sizeof *s);
@@ -216,13 +237,15 @@ enum rg_code rg_tensor_set_open(struct rg_tensor_set **out, const char *dir, boo
     if (!s)
         return rg_fail(err, RG_E_NOMEM, "%s: no memory to open it", dir);
     rg_arena_init(&s->table.arena, 0);
-    code = rg_st_find_files(&s->files, dir, err);
+    s->absence.arena = &s->table.arena;
+    s->absence.allowed = may_lack;
+    code = rg_st_find_files(&s->files, dir, &s->absence, err);
     for (size_t i = 0; i < s->files.n && !code; i++)
         code = read_file(s, (uint32_t)i, !headers_only, err);
     if (!code)
         code = sort_table(s, err);
     if (!code)
-        code = rg_st_check_index(s, dir, &s->index_total, err);
+        code = rg_st_check_index(s, dir, &s->absence, &s->index_total, err);
     if (code) {
         rg_tensor_set_close(s);
         return code;
@@ -231,11 +254,45 @@ enum rg_code rg_tensor_set_open(struct rg_tensor_set **out, const char *dir, boo
     return RG_OK;
 }
 
+enum rg_code rg_tensor_set_open(struct rg_tensor_set **out, const char *dir, bool headers_only,
+                                struct rg_err *err)
+{
+    return open_set(out, dir, headers_only, false, err);
+}
+
+enum rg_code rg_tensor_set_open_some(struct rg_tensor_set **out, const char *dir, bool headers_only,
+                                     struct rg_err *err)
+{
+    return open_set(out, dir, headers_only, true, err);
+}
+
+enum rg_code rg_tensor_set_map(struct rg_tensor_set *s, uint32_t file, struct rg_err *err)
+{
+    struct rg_st_file *f = &s->files.items[file];
+    const char *path = f->file.path;
+    const uint64_t bytes = f->file.bytes;
+    struct rg_st_stamp stamp;
+    enum rg_code code = rg_map_open(&f->map, path, err);
+
+    if (!code)
+        code = read_stamp(&stamp, f->map.fd, path, err);
+    if (code)
+        return code;
+    if (f->map.bytes != bytes || stamp.device != f->stamp.device ||
+        stamp.number != f->stamp.number || stamp.modified_ns != f->stamp.modified_ns)
+        return rg_fail(err, RG_E_IO, "%s: was written to or replaced while it was opened; try again",
+                       path);
+    f->file.data = f->map.data;
+    return RG_OK;
+}
+
 void rg_tensor_set_close(struct rg_tensor_set *s)
 {
     if (!s)
         return;
     rg_st_files_free(&s->files);
+    rg_free(s->absence.shards);
+    rg_free(s->absence.tensors);
     rg_free(s->slots);
     rg_free(s->table.tensors);
     rg_arena_free(&s->table.arena);
@@ -282,13 +339,28 @@ const uint8_t *rg_tensor_bytes(const struct rg_tensor_set *s, const struct rg_te
     return data ? data + t->offset : NULL;
 }
 
+const struct rg_st_absence *rg_tensor_set_absence(const struct rg_tensor_set *s)
+{
+    return &s->absence;
+}
+
+uint32_t rg_tensor_set_missing(const struct rg_tensor_set *s)
+{
+    return (uint32_t)s->absence.n_shards;
+}
+
+const char *rg_tensor_set_missing_file(const struct rg_tensor_set *s, uint32_t i)
+{
+    return i < s->absence.n_shards ? s->absence.shards[i] : NULL;
+}
+
 bool rg_tensor_set_total_is_said(const struct rg_tensor_set *s, uint64_t *said, uint64_t *found)
 {
     *said = s->index_total;
     *found = 0;
     for (size_t i = 0; i < s->table.n_tensors; i++)
         *found += s->table.tensors[i].bytes;
-    return s->index_total != UINT64_MAX;
+    return s->index_total != UINT64_MAX && s->absence.n_shards == 0;
 }
 
 enum rg_code rg_tensor_set_check(const struct rg_tensor_set *s, struct rg_err *err)

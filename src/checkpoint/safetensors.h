@@ -49,6 +49,10 @@ struct rg_tensor_file {
  * headers_only: reads the headers and maps nothing (inspect, plan). */
 RG_CHECKED enum rg_code rg_tensor_set_open(struct rg_tensor_set **out, const char *dir,
                                            bool headers_only, struct rg_err *err);
+/* As above, but shards that the index names, or that files called "i of N" leave out, may be
+ * missing; a link to nothing counts as missing. */
+RG_CHECKED enum rg_code rg_tensor_set_open_some(struct rg_tensor_set **out, const char *dir,
+                                                bool headers_only, struct rg_err *err);
 void rg_tensor_set_close(struct rg_tensor_set *s); /* accepts NULL; every data pointer is dead */
 
 uint32_t                     rg_tensor_set_count(const struct rg_tensor_set *s);
@@ -57,12 +61,17 @@ const struct rg_tensor_info *rg_tensor_set_at(const struct rg_tensor_set *s, uin
 const struct rg_tensor_info *rg_tensor_set_find(const struct rg_tensor_set *s, const char *name);
 uint32_t                     rg_tensor_set_files(const struct rg_tensor_set *s);
 const struct rg_tensor_file *rg_tensor_set_file(const struct rg_tensor_set *s, uint32_t i);
+/* The shards that are not there: how many, and their names (NULL behind the last one). */
+uint32_t                     rg_tensor_set_missing(const struct rg_tensor_set *s);
+const char                  *rg_tensor_set_missing_file(const struct rg_tensor_set *s, uint32_t i);
 
-/* The bytes of a tensor inside the map (borrowed, valid until close); NULL with headers only. */
+/* The bytes of a tensor inside the map (borrowed, valid until close); NULL when its file is not
+ * mapped. */
 const uint8_t *rg_tensor_bytes(const struct rg_tensor_set *s, const struct rg_tensor_info *t);
 
-/* True when the index says a total_size; *found is the sum of the tensors' bytes.  Writers differ
- * in what they count (parameters, tied weights), so a difference is no error. */
+/* True when all shards are there and the index says a total_size; *found is the sum of the tensors'
+ * bytes.  Writers differ in what they count (parameters, tied weights), so a difference is no
+ * error. */
 bool rg_tensor_set_total_is_said(const struct rg_tensor_set *s, uint64_t *said, uint64_t *found);
 
 /* RG_OK: the files are as they were when they were opened, so what was computed from their bytes is

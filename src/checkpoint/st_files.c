@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "base/file.h"
 #include "base/mem.h"
@@ -144,8 +145,8 @@ static bool shard_number(const char *name, uint32_t *number, uint32_t *count)
     return read_digits(&p, 5, count) && strcmp(p, ".safetensors") == 0;
 }
 
-/* A set of files that call themselves "i of N" must hold all N of one N. */
-static enum rg_code check_numbers(const struct rg_st_files *files, const char *dir,
+/* A set of files that call themselves "i of N" must hold all N of one N, or some of one N. */
+static enum rg_code check_numbers(const struct rg_st_files *files, const char *dir, bool some,
                                   struct rg_err *err)
 {
     uint32_t number = 0, count = 0, expected = 1, total = 0;
@@ -162,18 +163,78 @@ static enum rg_code check_numbers(const struct rg_st_files *files, const char *d
                            "; remove the files of the other download",
                            dir, name, count, total);
         total = count;
-        if (number != expected)
+        if (number != expected && !some)
             break;
         expected++;
     }
-    if (total == 0 || expected > total)
+    if (total == 0 || expected > total || some)
         return RG_OK;
     (void)snprintf(missing, sizeof missing, "model-%05" PRIu32 "-of-%05" PRIu32 ".safetensors",
                    expected, total);
     return rg_st_missing(dir, missing, err);
 }
 
-enum rg_code rg_st_find_files(struct rg_st_files *files, const char *dir, struct rg_err *err)
+/* Those of "i of N" that are not among the files. */
+static enum rg_code list_missing(const struct rg_st_files *files, struct rg_st_absence *absence,
+                                 const char *dir, struct rg_err *err)
+{
+    uint32_t number, count, total = 0, expected = 1;
+    char missing[64];
+
+    for (size_t i = 0; i <= files->n; i++) {
+        if (i == files->n)
+            number = total + 1;
+        else if (shard_number(rg_st_file_name(files->items[i].file.path), &number, &count))
+            total = count;
+        else
+            continue;
+        if (total > RG_LIMIT_SHARDS)
+            return rg_fail(err, RG_E_LIMIT, "%s: %" PRIu32 " shards, at most %u are allowed", dir,
+                           total, RG_LIMIT_SHARDS);
+        for (; expected < number; expected++) {
+            (void)snprintf(missing, sizeof missing, "model-%05" PRIu32 "-of-%05" PRIu32
+                           ".safetensors", expected, total);
+            if (!rg_st_add_missing(absence, missing, err))
+                return err->code;
+        }
+        expected = number + 1;
+    }
+    return RG_OK;
+}
+
+static bool has_index(const char *dir, struct rg_err *err, enum rg_code *code)
+{
+    char *path = rg_path_join(dir, "model.safetensors.index.json");
+    const bool there = path && rg_file_exists(path);
+
+    *code = path ? RG_OK : rg_fail(err, RG_E_NOMEM, "%s: no memory for a path", dir);
+    rg_free(path);
+    return there;
+}
+
+static enum rg_code check_absence(const struct rg_st_files *files, const char *dir,
+                                  struct rg_st_absence *absence, struct rg_err *err)
+{
+    enum rg_code code;
+
+    absence->by_index = has_index(dir, err, &code);
+    if (code || absence->by_index)
+        return code; /* the index will say what is missing */
+    if (files->n == 0)
+        return nothing_there(dir, err);
+    return list_missing(files, absence, dir, err);
+}
+
+/* A link to a file that is not there, as in a cache that was cleaned. */
+static bool is_dangling(DIR *d, const char *name)
+{
+    struct stat st;
+
+    return fstatat(dirfd(d), name, &st, 0) != 0 && errno == ENOENT;
+}
+
+enum rg_code rg_st_find_files(struct rg_st_files *files, const char *dir,
+                              struct rg_st_absence *absence, struct rg_err *err)
 {
     DIR *d = opendir(dir);
     enum rg_code code = RG_OK;
@@ -187,16 +248,18 @@ enum rg_code rg_st_find_files(struct rg_st_files *files, const char *dir, struct
             strerror(reason));
     }
     for (const struct dirent *e = readdir(d); e && !code; e = readdir(d)) {
-        if (is_shard_name(e->d_name))
+        if (is_shard_name(e->d_name) && !(absence->allowed && is_dangling(d, e->d_name)))
             code = add_file(files, dir, e->d_name, err);
     }
     (void)closedir(d);
     if (code)
         return code;
-    if (files->n == 0)
+    if (files->n > 0)
+        qsort(files->items, files->n, sizeof files->items[0], compare_files);
+    else if (!absence->allowed)
         return nothing_there(dir, err);
-    qsort(files->items, files->n, sizeof files->items[0], compare_files);
-    return check_numbers(files, dir, err);
+    code = check_numbers(files, dir, absence->allowed, err);
+    return code || !absence->allowed ? code : check_absence(files, dir, absence, err);
 }
 
 void rg_st_files_free(struct rg_st_files *files)

@@ -1,6 +1,7 @@
 /* st_index.c - model.safetensors.index.json against the tensors that are really there. */
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/file.h"
@@ -16,6 +17,7 @@ struct index {
     uint8_t *seen; /* owned [tensors] */
     uint32_t n_seen;
     bool has_map;
+    struct rg_st_absence *absence;
     uint64_t total; /* metadata.total_size; UINT64_MAX when it is not said */
     struct rg_err *err;
 };
@@ -79,7 +81,32 @@ static enum rg_code read_metadata(struct index *x)
     }
 }
 
-/* The shard that an entry names is not the one its tensor is in: say why. */
+static enum rg_code add_absent(struct index *x, const char *file)
+{
+    struct rg_st_absence *a = x->absence;
+    enum rg_code code = rg_grow((void **)&a->tensors, &a->tensors_capacity, a->n_tensors + 1,
+                                sizeof a->tensors[0], x->err);
+
+    if (code)
+        return code;
+    if (x->name.len > RG_LIMIT_ST_NAME_BYTES)
+        return rg_fail(x->err, RG_E_LIMIT, "%s: weight_map: '%.60s...': a name of %zu bytes",
+                       x->path, x->name.data, x->name.len);
+
+    struct rg_st_absent *t = &a->tensors[a->n_tensors];
+
+    t->shard = rg_st_add_missing(a, file, x->err);
+    if (!t->shard)
+        return x->err->code;
+    t->name = rg_arena_strndup(a->arena, x->name.data ? x->name.data : "", x->name.len);
+    if (!t->name)
+        return rg_fail(x->err, RG_E_NOMEM, "%s: no memory for a tensor name", x->path);
+    a->n_tensors++;
+    return RG_OK;
+}
+
+/* The shard that an entry names is not the one its tensor is in: say why, or take it down as
+ * absent. */
 static enum rg_code wrong_file(struct index *x, const struct rg_tensor_info *t)
 {
     char file[160];
@@ -99,7 +126,15 @@ static enum rg_code wrong_file(struct index *x, const struct rg_tensor_info *t)
                        x->path, x->name.data, file,
                        rg_st_file_name(rg_tensor_set_file(x->set, t->file)->path));
     }
-    return rg_st_missing(x->dir, file, x->err);
+    if (!x->absence->allowed)
+        return rg_st_missing(x->dir, file, x->err);
+    if (t)
+        return rg_fail(x->err, RG_E_BAD_DATA,
+                       "%s: tensor '%.160s' should be in %s, which is missing, but is in %s: were "
+                       "files renamed?  Get it again",
+                       x->path, x->name.data, file,
+                       rg_st_file_name(rg_tensor_set_file(x->set, t->file)->path));
+    return add_absent(x, file);
 }
 
 static enum rg_code check_entry(struct index *x)
@@ -177,6 +212,26 @@ static enum rg_code check_complete(const struct index *x)
     return RG_OK;
 }
 
+static int compare_absent(const void *a, const void *b)
+{
+    return strcmp(((const struct rg_st_absent *)a)->name, ((const struct rg_st_absent *)b)->name);
+}
+
+static enum rg_code sort_absent(struct index *x)
+{
+    struct rg_st_absent *t = x->absence->tensors;
+    const size_t n = x->absence->n_tensors;
+
+    if (n > 0)
+        qsort(t, n, sizeof t[0], compare_absent);
+    for (size_t i = 1; i < n; i++) {
+        if (strcmp(t[i - 1].name, t[i].name) == 0)
+            return rg_fail(x->err, RG_E_BAD_DATA, "%s: weight_map: '%.160s' is there twice",
+                           x->path, t[i].name);
+    }
+    return RG_OK;
+}
+
 static enum rg_code read_index(struct index *x)
 {
     enum rg_json_token token;
@@ -197,6 +252,8 @@ static enum rg_code read_index(struct index *x)
     }
     if (!code)
         code = next(x, &token); /* nothing behind it */
+    if (!code)
+        code = sort_absent(x);
     return code ? code : check_complete(x);
 }
 
@@ -214,11 +271,16 @@ static enum rg_code check_file(struct index *x, char **text)
     return read_index(x);
 }
 
-enum rg_code rg_st_check_index(const struct rg_tensor_set *s, const char *dir, uint64_t *total,
-                               struct rg_err *err)
+enum rg_code rg_st_check_index(const struct rg_tensor_set *s, const char *dir,
+                               struct rg_st_absence *absence, uint64_t *total, struct rg_err *err)
 {
     char *path = rg_path_join(dir, "model.safetensors.index.json");
-    struct index x = {.set = s, .dir = dir, .path = path, .total = UINT64_MAX, .err = err};
+    struct index x = {.set = s,
+                      .dir = dir,
+                      .path = path,
+                      .absence = absence,
+                      .total = UINT64_MAX,
+                      .err = err};
     char *text = NULL;
     enum rg_code code = RG_OK;
 
