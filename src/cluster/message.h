@@ -151,8 +151,9 @@ struct rg_step_limits {
     uint32_t max_rows, parallel, n_blocks, block_tokens, context, hidden;
 };
 
-/* The largest bytes of a Steps message under these limits. */
+/* The largest bytes of a Steps message under these limits, and of the part before its rows. */
 size_t rg_step_bytes_max(const struct rg_step_limits *l);
+size_t rg_step_head_bytes_max(const struct rg_step_limits *l);
 
 struct rg_step_seq {
     uint32_t n_rows, position;
@@ -174,7 +175,7 @@ struct rg_step_head {
  * rows_bytes bytes.  What follows on the wire is the rows themselves. */
 RG_CHECKED enum rg_code rg_step_encode(struct rg_buf *out, const struct rg_step_head *h,
                                        size_t rows_bytes, struct rg_err *err);
-/* p, n: the beginning of a message of total bytes, at least min(total, RG_LIMIT_STEP_HEAD_BYTES) of
+/* p, n: the beginning of a message of total bytes, at least min(total, rg_step_head_bytes_max()) of
  * it.  *rows_at: where the rows begin; they reach to the end.  Checks everything that limits and
  * the message itself can show: rows tile, blocks are in range and enough for their positions, and
  * rows have exactly 4 * n_rows * hidden bytes (0 with an error). */
