@@ -3,7 +3,7 @@
  * Threads    the loop's; loading runs on libuv's workers.  rg_node_status() is for the loop's
  *            thread.
  * Lifetime   rg_node_open() listens or fails; rg_node_close() ends links and loading, and calls
- *            on_closed when nothing of it runs any more.  The head's engine is closed before. */
+ *            on_closed when nothing of it runs any more. */
 #ifndef RG_CLUSTER_NODE_H
 #define RG_CLUSTER_NODE_H
 
@@ -33,31 +33,43 @@ struct rg_node_options {
     const char *layers;  /* --layers, or NULL */
     bool overcommit;
     int64_t stuck_ms;
-    /* The model: a directory with headers opened, as rg_llm_open_text() or rg_checkpoint_open()
-     * with headers_only and may_lack gives it.  Borrowed. */
-    const struct rg_checkpoint *checkpoint;
-    struct rg_backend_options backend;
-    /* Of the head: what it asks of the plan.  context may be lowered to fit unless context_asked.
-     * */
-    uint32_t context, parallel, chunk_rows;
-    bool context_asked;
+    struct rg_backend_options backend; /* activations: the head's count for all */
 };
 
+/* All on the loop's thread. */
 struct rg_node_events {
-    /* The head: the first plan runs; from now on the engine may use the pipeline.  Once. */
+    /* The head: the first plan runs; from now on an engine may use the pipeline.  Once. */
     void (*on_formed)(void *ud, struct rg_pipeline *pipeline, uint32_t context, uint32_t parallel);
-    /* Something of rg_node_status() that a person would want to know changed. */
+    /* Something that a person would want to know changed; several times a second while loading. */
     void (*on_change)(void *ud);
-    /* The plan cannot be made as things are (RG_E_FIT, RG_E_USAGE): the caller may end. */
+    /* The plan cannot be made or loaded as things are (RG_E_FIT, RG_E_USAGE): the caller may end. */
     void (*on_hopeless)(void *ud, const struct rg_err *why);
     void (*on_closed)(void *ud);
 };
 
+/* Reads discovery.json, checks that its own address is local, listens.  RG_E_PEER: not local, or
+ * taken; RG_E_USAGE, RG_E_BAD_DATA: the file, the certificates. */
 RG_CHECKED enum rg_code rg_node_open(struct rg_node **out, uv_loop_t *loop,
                                      const struct rg_node_options *options,
                                      const struct rg_node_events *events, void *ud,
                                      struct rg_err *err);
+/* First of all: ends the epoch here and takes part in none any more.  The head's engine, whose steps
+ * end with RG_E_PEER, can then be closed; and after it the node. */
+void rg_node_halt(struct rg_node *n);
 void rg_node_close(struct rg_node *n);
+
+/* What this node has of the model, and what the head asks of the plan. */
+struct rg_node_model {
+    const struct rg_checkpoint *checkpoint; /* headers, parts may be missing; borrowed */
+    const struct rg_model_card *card;       /* copied */
+    /* context is lowered until it fits, unless context_asked. */
+    uint32_t context, parallel, chunk_rows;
+    bool context_asked;
+};
+
+/* Now that the files were looked at: dials the others.  Once. */
+RG_CHECKED enum rg_code rg_node_begin(struct rg_node *n, const struct rg_node_model *model,
+                                      struct rg_err *err);
 
 struct rg_node_view {
     const char *id, *address; /* borrowed until the next discovery is read */
@@ -82,6 +94,7 @@ struct rg_node_status {
 void rg_node_status(struct rg_node *n, struct rg_node_status *out);
 bool rg_node_is_head(const struct rg_node *n);
 const char *rg_node_id(const struct rg_node *n);
+const char *rg_node_head_id(const struct rg_node *n);
 
 /* Requests that this node's API hands to the head: on a worker. */
 RG_CHECKED enum rg_code rg_node_forward(struct rg_node *n, struct rg_forward **out,

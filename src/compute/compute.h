@@ -25,6 +25,9 @@
 #include "checkpoint/model_config.h"
 #include "checkpoint/weight.h"
 
+/* Nodes of one class compute the same bits: docs/ARCHITECTURE. */
+#define RG_NUMERICS_CPU "cpu-1"
+
 struct rg_backend; /* kernels, pool, numerics options */
 struct rg_weight;  /* an opened weight matrix or vector */
 struct rg_kv;      /* the keys and values of a range of layers */

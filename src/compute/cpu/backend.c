@@ -93,7 +93,7 @@ const char *rg_backend_kernels(const struct rg_backend *b)
 const char *rg_backend_class(const struct rg_backend *b)
 {
     (void)b;
-    return "cpu-1";
+    return RG_NUMERICS_CPU;
 }
 
 uint32_t rg_backend_threads(const struct rg_backend *b)
