@@ -1,8 +1,8 @@
 /* engine.h - token sequences in, sampled tokens out; many at once.
  *
  * The engine's thread owns the KV blocks and the sequences.  It makes steps of decode rows and
- * prefill chunks up to a row budget, runs them through its pipeline and samples.  Which rows share
- * a step never changes a token.
+ * prefill chunks up to a row budget, keeps as many under way as its pipeline takes, and samples.
+ * Which rows share a step, and how many steps are under way, never changes a token.
  *
  * Request    rg_engine_submit() copies what it is given and returns; the request then ends with
  *            exactly one RG_EVENT_END, unless submit failed (then no event ever comes).  Events are
@@ -10,9 +10,12 @@
  *            only hand them on.
  * Admission  a request waits in a queue (RG_LIMIT_QUEUE, then RG_E_LIMIT from submit) until blocks
  *            for its prompt and its max_tokens are free: an admitted one never runs out of memory.
+ * Lost       when the pipeline says RG_E_PEER, every request ends with that error and its reason,
+ *            and submit returns it at once, until the pipeline is well again.
  * Broken     when the pipeline says that no step can be right any more (a file of the weights was
  *            changed under it), every request ends with its error, and so does every later submit.
- * Cancel     takes effect before the next step; the END event says RG_END_CANCELED. */
+ * Cancel     takes effect before the next step; the END event says RG_END_CANCELED.  Its rows that
+ *            are under way keep their blocks until they are back. */
 #ifndef RG_ENGINE_ENGINE_H
 #define RG_ENGINE_ENGINE_H
 
@@ -75,7 +78,8 @@ RG_CHECKED enum rg_code rg_engine_open(struct rg_engine **out, struct rg_pipelin
 /* Ends every request with RG_END_CANCELED, then stops the thread. */
 void rg_engine_close(struct rg_engine *e); /* accepts NULL */
 
-/* RG_E_IO: broken; RG_E_LIMIT: queue full (try again later); RG_E_USAGE: n_tokens >= context. */
+/* RG_E_PEER: lost, for now; RG_E_IO: broken; RG_E_LIMIT: queue full (try again later);
+ * RG_E_USAGE: n_tokens >= context. */
 RG_CHECKED enum rg_code rg_engine_submit(struct rg_engine *e, const struct rg_request *request,
                                          uint64_t *id, struct rg_err *err);
 void rg_engine_cancel(struct rg_engine *e, uint64_t id); /* an id that has ended is ignored */
@@ -84,12 +88,17 @@ struct rg_engine_stats {
     uint32_t running, waiting;
     uint32_t blocks_used, blocks_total;
     uint64_t prompt_tokens, generated_tokens, steps;
-    int64_t heartbeat_ns; /* rg_clock_ns() of the last turn of the engine's loop */
+    /* rg_clock_ns() of the last turn of the engine's loop; of now while it waits for a step of
+     * other nodes, which the pipeline watches itself: a slow one is not a stuck engine. */
+    int64_t heartbeat_ns;
 };
 
 /* True when no request can be answered any more, with the reason.  An idle engine looks every
  * second.  Any thread. */
 bool rg_engine_is_broken(struct rg_engine *e, struct rg_err *why);
+
+/* The pipeline's state changed: an idle engine looks at once.  Any thread. */
+void rg_engine_wake(struct rg_engine *e);
 
 /* A snapshot, from any thread.  An idle engine turns its loop every second, so an old heartbeat
  * means a stuck engine. */

@@ -6,80 +6,130 @@
 
 #include "base/mem.h"
 
-enum rg_code rg_scheduler_init(struct rg_scheduler *d, uint32_t chunk_rows, uint32_t parallel,
-                               uint32_t vocab_size, struct rg_err *err)
+enum rg_code rg_slot_new(struct rg_slot **out, uint32_t chunk_rows, uint32_t parallel,
+                         uint32_t vocab_size, struct rg_err *err)
 {
-    *d = (struct rg_scheduler){.chunk_rows = chunk_rows, .parallel = parallel};
-    d->rows = rg_calloc(parallel, sizeof(*d->rows));
-    d->members = rg_calloc(parallel, sizeof(*d->members));
-    d->tokens = rg_calloc((size_t)chunk_rows + parallel, sizeof(*d->tokens));
-    d->logit_rows = rg_calloc(parallel, sizeof(*d->logit_rows));
-    d->logits = rg_calloc((size_t)parallel * vocab_size, sizeof(*d->logits));
-    if (!d->rows || !d->members || !d->tokens || !d->logit_rows || !d->logits)
+    struct rg_slot *s = rg_calloc(1, sizeof(*s));
+
+    *out = NULL;
+    if (s) {
+        s->rows = rg_calloc(parallel, sizeof(*s->rows));
+        s->members = rg_calloc(parallel, sizeof(*s->members));
+        s->tokens = rg_calloc((size_t)chunk_rows + parallel, sizeof(*s->tokens));
+        s->logit_rows = rg_calloc(parallel, sizeof(*s->logit_rows));
+        s->logits = rg_calloc((size_t)parallel * vocab_size, sizeof(*s->logits));
+    }
+    if (!s || !s->rows || !s->members || !s->tokens || !s->logit_rows || !s->logits) {
+        rg_slot_free(s);
         return rg_fail(err, RG_E_NOMEM, "engine: no memory for steps of %u sequences", parallel);
+    }
+    *out = s;
     return RG_OK;
 }
 
-void rg_scheduler_free(struct rg_scheduler *d)
+void rg_slot_free(struct rg_slot *s)
 {
-    rg_free(d->rows);
-    rg_free(d->members);
-    rg_free(d->tokens);
-    rg_free(d->logit_rows);
-    rg_free(d->logits);
-    *d = (struct rg_scheduler){0};
+    if (!s)
+        return;
+    rg_free(s->rows);
+    rg_free(s->members);
+    rg_free(s->tokens);
+    rg_free(s->logit_rows);
+    rg_free(s->logits);
+    rg_free(s);
 }
 
-/* Decode rows first, then prompts by what they have left, the shortest first: handing each an equal
- * part of what remains then gives every one its fair share. */
-static void order_members(struct rg_scheduler *d, struct rg_sequence *const *running, uint32_t n)
+static bool goes_before(const struct rg_sequence *a, const struct rg_sequence *b)
 {
-    for (uint32_t i = 0; i < n; i++) {
-        const uint32_t left = rg_sequence_rows_left(running[i]);
-        uint32_t at = i;
+    const uint32_t a_left = rg_sequence_rows_left(a), b_left = rg_sequence_rows_left(b);
 
-        assert(left > 0);
-        while (at > 0 && rg_sequence_rows_left(d->members[at - 1]) > left) {
-            d->members[at] = d->members[at - 1];
+    return a_left < b_left || (a_left == b_left && a->turn < b->turn);
+}
+
+/* Decode rows first, the one that waits longest before the others; then prompts by what they have
+ * left, the shortest first: handing each an equal part of what remains then gives every one its
+ * fair share. */
+static uint32_t order_members(struct rg_slot *s, struct rg_sequence *const *running, uint32_t n)
+{
+    uint32_t n_members = 0;
+
+    for (uint32_t i = 0; i < n; i++) {
+        uint32_t at = n_members;
+
+        if (rg_sequence_rows_left(running[i]) == 0)
+            continue;
+        while (at > 0 && goes_before(running[i], s->members[at - 1])) {
+            s->members[at] = s->members[at - 1];
             at--;
         }
-        d->members[at] = running[i];
+        s->members[at] = running[i];
+        n_members++;
     }
+    return n_members;
 }
 
-static void add_rows(struct rg_scheduler *d, uint32_t i, uint32_t n_rows)
+/* Takes out the decode rows that are too many for this step. */
+static uint32_t cut_decode(struct rg_slot *s, uint32_t n, uint32_t most)
 {
-    struct rg_sequence *q = d->members[i];
-    struct rg_batch *batch = &d->step.batch;
+    uint32_t kept = 0;
 
-    d->rows[i] = (struct rg_seq_rows){.row_begin = batch->n_rows,
+    s->n_decode = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        if (rg_sequence_is_decoding(s->members[i])) {
+            if (s->n_decode == most)
+                continue;
+            s->n_decode++;
+        }
+        s->members[kept++] = s->members[i];
+    }
+    return kept;
+}
+
+static void add_rows(struct rg_slot *s, uint32_t i, uint32_t n_rows)
+{
+    const struct rg_sequence *q = s->members[i];
+    struct rg_batch *batch = &s->step.batch;
+
+    s->rows[i] = (struct rg_seq_rows){.row_begin = batch->n_rows,
                                       .n_rows = n_rows,
-                                      .position = q->n_computed,
+                                      .position = q->n_scheduled,
                                       .blocks = q->blocks};
-    memcpy(d->tokens + batch->n_rows, q->tokens + q->n_computed, n_rows * sizeof(*d->tokens));
+    memcpy(s->tokens + batch->n_rows, q->tokens + q->n_scheduled, n_rows * sizeof(*s->tokens));
     batch->n_rows += n_rows;
     batch->n_seqs++;
     if (n_rows == rg_sequence_rows_left(q))
-        d->logit_rows[d->step.n_logit_rows++] = batch->n_rows - 1;
+        s->logit_rows[s->step.n_logit_rows++] = batch->n_rows - 1;
 }
 
-void rg_scheduler_plan(struct rg_scheduler *d, struct rg_sequence *const *running, uint32_t n)
+bool rg_slot_plan(struct rg_slot *s, const struct rg_plan_rule *rule,
+                  struct rg_sequence *const *running, uint32_t n)
 {
-    uint32_t budget = d->chunk_rows;
+    uint32_t budget = rule->chunk_rows;
 
-    assert(n >= 1 && n <= d->parallel);
-    d->step = (struct rg_pipe_step){.batch = {.seqs = d->rows},
-                                    .tokens = d->tokens,
-                                    .logit_rows = d->logit_rows,
-                                    .logits = d->logits};
-    order_members(d, running, n);
+    s->step = (struct rg_pipe_step){.batch = {.seqs = s->rows},
+                                    .tokens = s->tokens,
+                                    .logit_rows = s->logit_rows,
+                                    .logits = s->logits};
+    n = cut_decode(s, order_members(s, running, n), rule->decode_rows);
     for (uint32_t i = 0; i < n; i++) {
-        const uint32_t left = rg_sequence_rows_left(d->members[i]);
+        const uint32_t left = rg_sequence_rows_left(s->members[i]);
         const uint32_t share = budget / (n - i) > 0 ? budget / (n - i) : 1;
         const uint32_t rows = left < share ? left : share;
 
-        add_rows(d, i, rows);
+        add_rows(s, i, rows);
         if (left > 1)
             budget -= rows < budget ? rows : budget;
+    }
+    return n > 0;
+}
+
+void rg_slot_went(struct rg_slot *s, uint64_t turn)
+{
+    for (uint32_t i = 0; i < s->step.batch.n_seqs; i++) {
+        struct rg_sequence *q = s->members[i];
+
+        q->n_scheduled += s->rows[i].n_rows;
+        q->n_in_flight++;
+        q->turn = turn;
     }
 }

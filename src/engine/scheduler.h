@@ -1,33 +1,47 @@
-/* scheduler.h - which rows make the next step.
+/* scheduler.h - which rows make the next step, and the memory that a step under way needs.
  *
- * A step holds one decode row of every sequence that is generating, and up to chunk_rows prefill
- * rows that the others share: each gets an equal part, and what a short prompt leaves goes to the
- * longer ones.  So no prompt, however long, keeps another one waiting.
- * Memory     everything is allocated when it is opened; planning allocates nothing. */
+ * A step holds decode rows of sequences that are generating, and up to chunk_rows prefill rows that
+ * the prompts share: each gets an equal part, and what a short prompt leaves goes to the longer
+ * ones.  So no prompt, however long, keeps another one waiting.
+ * A row is taken once: a prompt's next chunk may be in a step while the chunk before it is still
+ * under way, a decode row only follows the token that was sampled.
+ * Memory     everything of a slot is allocated when it is made; planning allocates nothing. */
 #ifndef RG_ENGINE_SCHEDULER_H
 #define RG_ENGINE_SCHEDULER_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "engine/pipeline.h"
 #include "engine/sequence.h"
 
-struct rg_scheduler {
-    uint32_t chunk_rows, parallel;
+/* One step and all that it points to. */
+struct rg_slot {
+    struct rg_slot *next; /* in the list that it is in */
     struct rg_pipe_step step;
     struct rg_seq_rows *rows;     /* owned [parallel]: what step.batch.seqs points to */
     struct rg_sequence **members; /* owned [parallel]: whose rows they are */
     int32_t *tokens;              /* owned [chunk_rows + parallel] */
     uint32_t *logit_rows;         /* owned [parallel] */
     float *logits;                /* owned [parallel][vocab_size] */
+    uint32_t n_decode;            /* decode rows in it */
 };
 
-RG_CHECKED enum rg_code rg_scheduler_init(struct rg_scheduler *d, uint32_t chunk_rows,
-                                          uint32_t parallel, uint32_t vocab_size,
-                                          struct rg_err *err);
-void rg_scheduler_free(struct rg_scheduler *d);
+RG_CHECKED enum rg_code rg_slot_new(struct rg_slot **out, uint32_t chunk_rows, uint32_t parallel,
+                                    uint32_t vocab_size, struct rg_err *err);
+void rg_slot_free(struct rg_slot *s); /* accepts NULL */
 
-/* Fills step and members from n >= 1 running sequences. */
-void rg_scheduler_plan(struct rg_scheduler *d, struct rg_sequence *const *running, uint32_t n);
+struct rg_plan_rule {
+    uint32_t chunk_rows;  /* prefill rows */
+    uint32_t decode_rows; /* at most so many decode rows, of those that wait longest */
+};
+
+/* Fills the slot with rows of the n running sequences; false when none of them has a row that can
+ * go.  The sequences don't change. */
+RG_CHECKED bool rg_slot_plan(struct rg_slot *s, const struct rg_plan_rule *rule,
+                             struct rg_sequence *const *running, uint32_t n);
+
+/* The step went to the pipeline as the turn-th one: its rows are scheduled. */
+void rg_slot_went(struct rg_slot *s, uint64_t turn);
 
 #endif

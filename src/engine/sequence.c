@@ -57,7 +57,7 @@ void rg_sequence_free(struct rg_sequence *q)
 {
     if (!q)
         return;
-    assert(!q->admitted);
+    assert(!q->admitted && q->n_in_flight == 0);
     rg_free(q->blocks);
     rg_free(q->tokens);
     rg_free(q->eos_ids);
@@ -87,9 +87,21 @@ bool rg_sequence_is_eos(const struct rg_sequence *q, int32_t id)
     return false;
 }
 
+bool rg_sequence_is_decoding(const struct rg_sequence *q)
+{
+    return q->n_tokens > q->n_prompt;
+}
+
 uint32_t rg_sequence_rows_left(const struct rg_sequence *q)
 {
-    return q->n_tokens - q->n_computed;
+    return q->n_tokens - q->n_scheduled;
+}
+
+void rg_sequence_go_back(struct rg_sequence *q, uint32_t n)
+{
+    assert(q->n_in_flight == 0 && n <= q->n_computed);
+    q->n_scheduled = q->n_computed = n;
+    q->trouble.code = RG_OK;
 }
 
 static struct rg_event event_of(const struct rg_sequence *q, enum rg_event_kind kind)

@@ -1,7 +1,10 @@
 /* sequence.h - one request inside the engine: its tokens, its blocks, how far it is.
  *
- * Positions  tokens[i] is at position i.  The first n_computed positions are in the KV; the token
- *            that was sampled last is not, until the next step computes it.
+ * Positions  tokens[i] is at position i.  The first n_computed positions are in the KV; those up to
+ *            n_scheduled will be when the steps under way have come back.  The token that was
+ *            sampled last is in neither, until the next step takes it.
+ * Ends       a client's END may come while steps with its rows are under way.  Those borrow its
+ *            list of blocks, so that it lives, and keeps them, until the last of them is back.
  * Threads    made by submit, then the engine's thread; `canceled` is under the engine's lock. */
 #ifndef RG_ENGINE_SEQUENCE_H
 #define RG_ENGINE_SEQUENCE_H
@@ -16,7 +19,10 @@ struct rg_sequence {
     struct rg_sequence *next; /* in the queue of waiting ones */
     uint64_t id;
     int32_t *tokens; /* owned [n_prompt + max_tokens] */
-    uint32_t n_tokens, n_prompt, n_computed;
+    uint32_t n_tokens, n_prompt;
+    uint32_t n_scheduled, n_computed;
+    uint32_t n_in_flight; /* steps under way that have rows of it */
+    uint64_t turn;        /* number of the last step that took a row of it */
     uint32_t max_tokens;         /* already cut to the context */
     uint32_t *blocks;            /* owned [n_blocks], filled when admitted */
     uint32_t n_blocks;           /* for all positions that it can ever compute */
@@ -29,6 +35,9 @@ struct rg_sequence {
     bool canceled;
     bool admitted; /* holds its blocks */
     bool ended;    /* its END was delivered */
+    /* Why a step with rows of it failed, code RG_OK: none did.  What is under way beside or behind
+     * such a step does not count. */
+    struct rg_err trouble;
 };
 
 RG_CHECKED enum rg_code rg_sequence_new(struct rg_sequence **out, const struct rg_request *request,
@@ -41,7 +50,12 @@ RG_CHECKED bool rg_sequence_admit(struct rg_sequence *q, struct rg_kv_blocks *bl
 void rg_sequence_leave(struct rg_sequence *q, struct rg_kv_blocks *blocks);
 
 bool rg_sequence_is_eos(const struct rg_sequence *q, int32_t id);
-uint32_t rg_sequence_rows_left(const struct rg_sequence *q); /* rows to compute before it samples */
+bool rg_sequence_is_decoding(const struct rg_sequence *q); /* its prompt is computed */
+/* Rows that no step has taken yet, before it samples; 0 while it waits for the last of them. */
+uint32_t rg_sequence_rows_left(const struct rg_sequence *q);
+/* Forgets its trouble; the next step starts at the first `n` positions, which are in the KV.  None
+ * of its steps is under way. */
+void rg_sequence_go_back(struct rg_sequence *q, uint32_t n);
 
 void rg_sequence_tell_prefill(const struct rg_sequence *q);
 void rg_sequence_tell_token(const struct rg_sequence *q, const struct rg_sample *sample);

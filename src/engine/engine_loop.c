@@ -1,0 +1,207 @@
+/* engine_loop.c - the engine's thread: who is admitted, canceled and ended, and its loop. */
+#include <errno.h>
+#include <time.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "engine/engine_state.h"
+
+enum { IDLE_TURN_S = 1 };
+
+/* ---- coming and going ------------------------------------------------------------------------ */
+
+/* A sequence with rows under way keeps its blocks until the last of them is back.  Every node runs
+ * the steps in their order, so that blocks could be handed on at once: what an old step writes into
+ * them, a later one of their new owner overwrites before it reads.  But the steps borrow the list
+ * of block numbers, and one lifetime for both is easier to see right; it costs no more than `depth`
+ * steps. */
+void rg_engine_end(struct rg_engine *e, struct rg_sequence *q, enum rg_end_reason reason,
+                   const struct rg_err *err)
+{
+    const bool is_free = q->n_in_flight == 0;
+    uint32_t kept = 0;
+
+    pthread_mutex_lock(&e->lock);
+    for (uint32_t i = 0; i < e->stats.running; i++)
+        if (e->running[i] != q)
+            e->running[kept++] = e->running[i];
+    e->stats.running = kept;
+    if (q->admitted && is_free)
+        rg_sequence_leave(q, &e->blocks);
+    e->stats.blocks_used = e->blocks.n_total - e->blocks.n_free;
+    pthread_mutex_unlock(&e->lock);
+    rg_sequence_tell_end(q, reason, err);
+    if (is_free)
+        rg_sequence_free(q);
+}
+
+/* Takes the canceled ones (all of them when the engine stops) out of the queue; lock held. */
+static struct rg_sequence *take_canceled(struct rg_engine *e)
+{
+    struct rg_sequence *canceled = NULL;
+    struct rg_sequence **tail = &canceled;
+    struct rg_sequence **link = &e->waiting_first;
+
+    e->waiting_last = NULL;
+    while (*link) {
+        struct rg_sequence *q = *link;
+
+        if (!q->canceled && !e->stop) {
+            e->waiting_last = q;
+            link = &q->next;
+            continue;
+        }
+        *link = q->next;
+        q->next = NULL;
+        *tail = q;
+        tail = &q->next;
+        e->stats.waiting--;
+    }
+    return canceled;
+}
+
+/* In the order of arrival: a large request is not overtaken for ever by small ones; lock held. */
+static void admit(struct rg_engine *e)
+{
+    struct rg_sequence *q;
+
+    while ((q = e->waiting_first) != NULL && e->stats.running < e->options.parallel) {
+        if (!rg_sequence_admit(q, &e->blocks))
+            break;
+        e->waiting_first = q->next;
+        if (!e->waiting_first)
+            e->waiting_last = NULL;
+        q->next = NULL;
+        q->turn = e->n_turns;
+        e->stats.waiting--;
+        e->running[e->stats.running++] = q;
+    }
+    e->stats.blocks_used = e->blocks.n_total - e->blocks.n_free;
+}
+
+/* A running sequence that was canceled, or NULL; lock held. */
+static struct rg_sequence *find_canceled(const struct rg_engine *e)
+{
+    for (uint32_t i = 0; i < e->stats.running; i++)
+        if (e->running[i]->canceled || e->stop)
+            return e->running[i];
+    return NULL;
+}
+
+static void end_canceled(struct rg_engine *e, struct rg_sequence *waiting)
+{
+    struct rg_sequence *q;
+
+    while (waiting) {
+        q = waiting;
+        waiting = q->next;
+        rg_engine_end(e, q, RG_END_CANCELED, NULL);
+    }
+    for (;;) {
+        pthread_mutex_lock(&e->lock);
+        q = find_canceled(e);
+        pthread_mutex_unlock(&e->lock);
+        if (!q)
+            return;
+        rg_engine_end(e, q, RG_END_CANCELED, NULL);
+    }
+}
+
+void rg_engine_end_all(struct rg_engine *e, const struct rg_err *why)
+{
+    struct rg_sequence *waiting;
+
+    pthread_mutex_lock(&e->lock);
+    waiting = e->waiting_first;
+    e->waiting_first = e->waiting_last = NULL;
+    e->stats.waiting = 0;
+    pthread_mutex_unlock(&e->lock);
+    while (e->stats.running > 0)
+        rg_engine_end(e, e->running[0], RG_END_ERROR, why);
+    while (waiting) {
+        struct rg_sequence *q = waiting;
+
+        waiting = q->next;
+        rg_engine_end(e, q, RG_END_ERROR, why);
+    }
+}
+
+/* RG_E_PEER passes: requests are refused until then.  Everything else is for good. */
+bool rg_engine_check(struct rg_engine *e)
+{
+    struct rg_err why = {0};
+    enum rg_code code;
+    bool was_lost;
+
+    if (e->is_broken)
+        return false;
+    code = rg_pipeline_check(e->pipeline, &why);
+    pthread_mutex_lock(&e->lock);
+    was_lost = e->is_lost;
+    e->is_lost = code == RG_E_PEER;
+    e->is_broken = code != RG_OK && code != RG_E_PEER;
+    if (code != RG_OK)
+        e->why = why;
+    pthread_mutex_unlock(&e->lock);
+    if (code == RG_OK)
+        return true;
+    if (e->is_broken || !was_lost)
+        rg_log(e->is_broken ? RG_LOG_ERROR : RG_LOG_WARN, "engine", why.message,
+               "running=%u waiting=%u", e->stats.running, e->stats.waiting);
+    rg_engine_end_all(e, &why);
+    return false;
+}
+
+/* ---- the loop -------------------------------------------------------------------------------- */
+
+/* Waits for work, a second at most: an idle engine shows that it is alive; lock held. */
+static void wait_for_work(struct rg_engine *e)
+{
+#ifdef __APPLE__
+    const struct timespec turn = {.tv_sec = IDLE_TURN_S};
+
+    pthread_cond_timedwait_relative_np(&e->wake, &e->lock, &turn);
+#else
+    struct timespec until;
+
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += IDLE_TURN_S;
+    pthread_cond_timedwait(&e->wake, &e->lock, &until);
+#endif
+}
+
+/* The beginning of a turn: false when the engine stops. */
+static bool begin_turn(struct rg_engine *e)
+{
+    struct rg_sequence *canceled;
+    bool stop;
+
+    pthread_mutex_lock(&e->lock);
+    if (!e->stop && !e->woken && !e->waiting_first && e->stats.running == 0 && !e->oldest)
+        wait_for_work(e);
+    e->woken = false;
+    e->stats.heartbeat_ns = rg_clock_ns();
+    canceled = take_canceled(e);
+    stop = e->stop;
+    pthread_mutex_unlock(&e->lock);
+    end_canceled(e, canceled);
+    return !stop;
+}
+
+void *rg_engine_run(void *engine)
+{
+    struct rg_engine *e = engine;
+
+    while (begin_turn(e)) {
+        /* A busy engine finds out from its steps. */
+        if (e->stats.running == 0 && !e->oldest && !rg_engine_check(e))
+            continue;
+        pthread_mutex_lock(&e->lock);
+        admit(e);
+        pthread_mutex_unlock(&e->lock);
+        if (e->stats.running > 0 || e->oldest)
+            rg_engine_step(e);
+    }
+    rg_engine_drain(e);
+    return NULL;
+}
