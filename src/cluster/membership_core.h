@@ -1,0 +1,162 @@
+/* membership_core.h - the insides of a membership; private to membership*.c.
+ *
+ * membership.c opens, closes and takes an event apart; membership_links.c knows the peers' links,
+ * membership_hello.c what two of them must agree on, membership_epoch.c how a plan ends,
+ * membership_head.c and membership_worker.c what the two roles do, membership_actions.c the list of
+ * what is to be done, membership_view.c what others may see.
+ * Failure    all that a step may need is reserved before it begins; nothing after that can fail. */
+#ifndef RG_CLUSTER_MEMBERSHIP_CORE_H
+#define RG_CLUSTER_MEMBERSHIP_CORE_H
+
+#include <stdarg.h>
+
+#include "base/log.h"
+#include "cluster/membership.h"
+
+#define RG_NO_PEER UINT32_MAX
+#define RG_NS_PER_MS INT64_C(1000000)
+
+enum {
+    RG_MEMBER_PAUSE_MS = 1000,       /* after the first plan that failed; doubles ... */
+    RG_MEMBER_PAUSE_MOST_MS = 10000, /* ... up to this */
+    RG_MEMBER_RAN_MS = 1000          /* an epoch that ran that long has not failed */
+};
+
+struct rg_member_peer {
+    char id[RG_LIMIT_NODE_ID_BYTES + 1];
+    enum rg_peer_state state;
+    char reason[RG_REASON_BYTES]; /* why it is not up */
+    char said[RG_REASON_BYTES];   /* the last reason that was logged: not again and again */
+    struct rg_hello hello;        /* the last one that was accepted; owns its card */
+    uint64_t boot;                /* of that one; 0: none yet */
+    int64_t link_ns, heard_ns, beat_ns; /* link came up; last message; last own heartbeat */
+    int64_t progress_ns;                /* it last finished a layer, or was not busy */
+    uint64_t time_ns;                   /* of its last heartbeat; 0: none on this link */
+    int64_t time_came_ns;
+    int64_t rtt_ns;
+    uint64_t layers_done, loaded_bytes, load_bytes;
+    bool busy;
+    bool in_plan, ready, acked; /* head: of the present epoch */
+};
+
+struct rg_membership {
+    uint32_t n_peers, self, wait_for;
+    int64_t settle_ns, stuck_ns;
+    rg_propose_fn *propose;
+    void *ud;
+    struct rg_hello hello;        /* owns its card */
+    struct rg_member_peer *peers; /* owned [n_peers]; of the own one only the work counts */
+    const struct rg_hello **up;   /* owned [n_peers]: propose()'s argument */
+
+    /* of the step that is under way */
+    int64_t now;
+    struct rg_member_actions *actions;
+    size_t actions_most;             /* of them at its end: what was reserved */
+    struct rg_message spare_hello;   /* a copy of the own one, or of the one that came */
+    bool has_spare_hello;
+    struct rg_proposal *spares[RG_LIMIT_PEERS]; /* owned; for Propose messages */
+    uint32_t n_spares;
+
+    /* the present epoch, and the newest of its head: that one's boot and count */
+    enum rg_epoch_state state;
+    struct rg_proposal plan;
+    struct rg_epoch last;
+    int64_t since_ns; /* the state */
+    bool own_loaded;  /* head */
+    bool has_part;    /* worker: a LOAD that no FREE followed */
+
+    /* head, between epochs */
+    int64_t enough_ns;     /* enough peers are up since; -1: they are not */
+    int64_t not_before_ns; /* the next plan */
+    uint32_t fails;        /* plans in a row that ended before they ran */
+    uint32_t unplanned;    /* times in a row that propose() made none */
+    char why[RG_ERR_BYTES]; /* the last plan ended, or could not be made */
+};
+
+/* ---- membership_actions.c -------------------------------------------------------------------- */
+
+RG_CHECKED enum rg_code rg_member_reserve(struct rg_membership *m,
+                                          const struct rg_member_event *event,
+                                          struct rg_member_actions *actions, struct rg_err *err);
+void rg_member_release(struct rg_membership *m); /* what the step did not need */
+struct rg_member_action *rg_member_emit(struct rg_membership *m, enum rg_member_action_kind kind,
+                                        uint32_t peer);
+struct rg_message *rg_member_send(struct rg_membership *m, uint32_t peer,
+                                  enum rg_message_kind kind);
+void rg_member_send_plan(struct rg_membership *m, uint32_t peer);
+/* Texts of others are cut to their room at a border of UTF-8. */
+RG_PRINTF(3, 4)
+void rg_member_text(char *out, size_t size, const char *format, ...);
+RG_PRINTF(3, 0)
+void rg_member_vtext(char *out, size_t size, const char *format, va_list args);
+RG_PRINTF(4, 5)
+void rg_member_say(struct rg_membership *m, int level, uint32_t peer, const char *format, ...);
+
+/* ---- membership_hello.c ---------------------------------------------------------------------- */
+
+/* True: the two can work together.  Else *r says what differs. */
+bool rg_hello_agrees(struct rg_refuse *r, const struct rg_hello *mine, const struct rg_hello *yours,
+                     const char *expected_id);
+/* What both have on their disks is the same.  `name`: the node that `mine` belongs to, before its
+ * digests in *r; NULL: the own one. */
+bool rg_model_agrees(struct rg_refuse *r, const struct rg_model_card *mine, const char *name,
+                     const struct rg_model_card *yours);
+
+/* ---- membership_links.c ---------------------------------------------------------------------- */
+
+void rg_member_link_up(struct rg_membership *m, uint32_t peer);
+void rg_member_link_down(struct rg_membership *m, uint32_t peer, const char *why);
+void rg_member_message(struct rg_membership *m, uint32_t peer, const struct rg_message *message);
+void rg_member_links_tick(struct rg_membership *m);
+/* The peer broke a rule, or is dead: ends its link. */
+RG_PRINTF(3, 4)
+void rg_member_end_link(struct rg_membership *m, uint32_t peer, const char *format, ...);
+void rg_member_refuse(struct rg_membership *m, uint32_t peer, const struct rg_refuse *r);
+
+/* ---- membership_epoch.c ---------------------------------------------------------------------- */
+
+enum rg_epoch_age {
+    RG_AGE_LIVE,   /* the present epoch */
+    RG_AGE_OVER,   /* an older one: a late message of it is ignored */
+    RG_AGE_UNKNOWN /* none that this node has seen */
+};
+
+enum rg_epoch_age rg_member_age(const struct rg_membership *m, struct rg_epoch e);
+bool rg_member_is_live(const struct rg_membership *m, struct rg_epoch e);
+/* The number of the peer with this id, or RG_NO_PEER. */
+uint32_t rg_member_find(const struct rg_membership *m, const char *id);
+/* NULL: it may be loaded.  Else what is wrong with the plan. */
+const char *rg_member_plan_fault(const struct rg_membership *m, const struct rg_proposal *p);
+void rg_member_begin(struct rg_membership *m, const struct rg_proposal *p);
+void rg_member_enter(struct rg_membership *m, enum rg_epoch_state state);
+
+struct rg_member_end {
+    enum rg_code code;
+    uint32_t lost;   /* the peer whose loss it is, or RG_NO_PEER */
+    uint32_t source; /* the peer that said so and needs not be told, or RG_NO_PEER */
+};
+
+/* Ends the present epoch here, and tells those who must know. */
+RG_PRINTF(3, 4)
+void rg_member_end_epoch(struct rg_membership *m, struct rg_member_end end, const char *format,
+                         ...);
+
+/* ---- the roles ------------------------------------------------------------------------------- */
+
+/* Propose ... Abort, from a peer that is up. */
+void rg_member_head_message(struct rg_membership *m, uint32_t peer,
+                            const struct rg_message *message);
+void rg_member_worker_message(struct rg_membership *m, uint32_t peer,
+                              const struct rg_message *message);
+/* The own part is loaded. */
+void rg_member_head_loaded(struct rg_membership *m);
+void rg_member_worker_loaded(struct rg_membership *m);
+void rg_member_worker_load_failed(struct rg_membership *m, const struct rg_err *err);
+/* A peer that was up is not any more. */
+void rg_member_head_lost(struct rg_membership *m, uint32_t peer, const char *why);
+void rg_member_worker_lost(struct rg_membership *m, uint32_t peer, const char *why);
+/* After every event of the head. */
+void rg_member_head_consider(struct rg_membership *m);
+uint32_t rg_member_n_up(const struct rg_membership *m);
+
+#endif
