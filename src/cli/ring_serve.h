@@ -1,7 +1,7 @@
 /* ring_serve.h - `renga serve` as a node of a ring: the node, its files, and what its API says.
  *
- * The head opens tokenizer and template, waits until the ring has formed, and serves; any other node
- * hands the requests that it gets to the head.
+ * The head opens tokenizer and template, waits until the ring has formed, and serves; any other
+ * node hands the requests that it gets to the head.
  * Threads    the loop's; files are opened on a worker thread. */
 #ifndef RG_CLI_RING_SERVE_H
 #define RG_CLI_RING_SERVE_H

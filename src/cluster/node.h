@@ -42,7 +42,7 @@ struct rg_node_events {
     void (*on_formed)(void *ud, struct rg_pipeline *pipeline, uint32_t context, uint32_t parallel);
     /* Something that a person would want to know changed; several times a second while loading. */
     void (*on_change)(void *ud);
-    /* The plan cannot be made or loaded as things are (RG_E_FIT, RG_E_USAGE): the caller may end. */
+    /* The plan cannot be made or loaded as things are: RG_E_FIT, RG_E_USAGE.  The caller may end. */
     void (*on_hopeless)(void *ud, const struct rg_err *why);
     void (*on_closed)(void *ud);
 };
@@ -53,8 +53,8 @@ RG_CHECKED enum rg_code rg_node_open(struct rg_node **out, uv_loop_t *loop,
                                      const struct rg_node_options *options,
                                      const struct rg_node_events *events, void *ud,
                                      struct rg_err *err);
-/* First of all: ends the epoch here and takes part in none any more.  The head's engine, whose steps
- * end with RG_E_PEER, can then be closed; and after it the node. */
+/* First of all: ends the epoch here and takes part in none any more.  The head's engine, whose
+ * steps end with RG_E_PEER, can then be closed; and after it the node. */
 void rg_node_halt(struct rg_node *n);
 void rg_node_close(struct rg_node *n);
 

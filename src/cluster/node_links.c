@@ -1,7 +1,7 @@
 /* node_links.c - the control links: who dials, who is at the other end, bytes to messages.
  *
- * A link that was accepted is a stranger's until its Hello names a peer of discovery.json (and, with
- * certificates, one of its own names is that peer's). */
+ * A link that was accepted is a stranger's until its Hello names a peer of discovery.json (and,
+ * with certificates, one of its own names is that peer's). */
 #include <assert.h>
 #include <stdio.h>
 #include <string.h>

@@ -1,4 +1,5 @@
-/* node_load.c - the own part of the model: loaded and freed on a worker thread, one job at a time. */
+/* node_load.c - the own part of the model: loaded and freed on a worker thread, one job at a time.
+ */
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -156,7 +157,7 @@ static void start(struct rg_node *n)
     if (uv_queue_work(n->loop, &j->work, work, on_worked) == 0)
         return;
     j->running = false;
-    rg_log(RG_LOG_ERROR, "cluster", "no worker thread for loading", "frees=%d", j->frees);
+    rg_log(RG_LOG_ERROR, "cluster", "no worker thread for loading", "frees=%d", (int)j->frees);
 }
 
 static void on_worked(uv_work_t *w, int status)
@@ -181,8 +182,9 @@ static void on_worked(uv_work_t *w, int status)
         return;
     }
     n->part_loaded = true;
-    rg_log(RG_LOG_INFO, "cluster", "the own part is loaded", "first_layer=%u layers=%u bytes=%" PRIu64,
-           n->loaded.part.layer_begin, n->loaded.part.layer_end - n->loaded.part.layer_begin,
+    rg_log(RG_LOG_INFO, "cluster", "the own part is loaded",
+           "first_layer=%u layers=%u bytes=%" PRIu64, n->loaded.part.layer_begin,
+           n->loaded.part.layer_end - n->loaded.part.layer_begin,
            rg_preload_bytes(n->loaded.checkpoint, &n->loaded.part));
 }
 
