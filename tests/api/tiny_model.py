@@ -29,12 +29,12 @@ def byte_characters():
     return [table[b] for b in range(256)]
 
 
-def tensors():
+def tensors(layers):
     kv = HIDDEN // HEADS * KV_HEADS
     yield "model.embed_tokens.weight", [VOCAB, HIDDEN]
     yield "model.norm.weight", [HIDDEN]
     yield "lm_head.weight", [VOCAB, HIDDEN]
-    for i in range(LAYERS):
+    for i in range(layers):
         at = f"model.layers.{i}."
         yield at + "input_layernorm.weight", [HIDDEN]
         yield at + "post_attention_layernorm.weight", [HIDDEN]
@@ -47,10 +47,10 @@ def tensors():
         yield at + "mlp.down_proj.weight", [HIDDEN, INNER]
 
 
-def write_weights(path):
+def write_weights(path, layers):
     rng = random.Random(7)
     header, parts, at = {"__metadata__": {"format": "mlx"}}, [], 0
-    for name, shape in tensors():
+    for name, shape in tensors(layers):
         n = shape[0] * (shape[1] if len(shape) > 1 else 1)
         values = [1.0] * n if len(shape) == 1 else [rng.gauss(0, 0.12) for _ in range(n)]
         parts.append(struct.pack(f"<{n}f", *values))
@@ -61,12 +61,12 @@ def write_weights(path):
     path.write_bytes(struct.pack("<Q", len(text)) + text + b"".join(parts))
 
 
-def main(directory):
+def main(directory, layers=LAYERS):
     out = Path(directory)
     out.mkdir(parents=True, exist_ok=True)
     (out / "config.json").write_text(json.dumps({
         "model_type": "llama", "architectures": ["LlamaForCausalLM"], "hidden_size": HIDDEN,
-        "intermediate_size": INNER, "num_hidden_layers": LAYERS, "num_attention_heads": HEADS,
+        "intermediate_size": INNER, "num_hidden_layers": layers, "num_attention_heads": HEADS,
         "num_key_value_heads": KV_HEADS, "rms_norm_eps": 1e-5, "rope_theta": 10000.0,
         "vocab_size": VOCAB, "max_position_embeddings": 4096, "tie_word_embeddings": False,
         "bos_token_id": 256, "eos_token_id": 257, "torch_dtype": "float32"}))
@@ -83,7 +83,7 @@ def main(directory):
                   "byte_fallback": False, "ignore_merges": False, "vocab": vocab, "merges": []}}))
     (out / "tokenizer_config.json").write_text(json.dumps({
         "bos_token": "<|im_start|>", "eos_token": "<|im_end|>", "chat_template": TEMPLATE}))
-    write_weights(out / "model.safetensors")
+    write_weights(out / "model.safetensors", layers)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,116 @@
+#!/usr/bin/env python3
+"""Tests of a ring: real daemons on hosts of their own (network namespaces), and what goes wrong there.
+
+usage: run.py --binary build/release/renga [--filter TEXT] [--long] [--list]
+              [--smollm2 DIR] [--arm build/aarch64/renga]
+
+The oracle of every test: the bytes that a client gets are the answer of one node without faults, or a
+beginning of it and then the error.  --long adds what takes minutes.  --smollm2 is the checkpoint of
+tools/get_smollm2; --arm a renga for 64-bit Arm, run under qemu-aarch64.  What is left out is said.
+Without root the tests run in a user namespace; where that is not allowed either, on loopback addresses
+alone.  The last line is `N passed, N failed`.
+"""
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE))
+
+import basic
+import faults
+import harness
+import hosts
+import kimi
+import net
+import own_range
+import same_bits
+import tls
+
+MODULES = (basic, same_bits, hosts, faults, own_range, tls, kimi)
+
+
+def enter_user_namespace():
+    """Starts this program again where it may make namespaces, if it may not here."""
+    if net.possible() or os.environ.get("RENGA_CLUSTER_USER_NAMESPACE") or not shutil.which("unshare"):
+        return
+    probe = subprocess.run(["unshare", "-Urn", "true"], capture_output=True)
+    if probe.returncode == 0:
+        os.environ["RENGA_CLUSTER_USER_NAMESPACE"] = "1"
+        os.execvp("unshare", ["unshare", "-Urn", sys.executable, *sys.argv])
+
+
+def tests_of(module):
+    return [(f"{module.__name__}.{n}", f) for n, f in vars(module).items() if n.startswith("test_")]
+
+
+def why_not(fn, lab):
+    """Why a test is left out; None: it is not."""
+    if getattr(fn, "long", False) and not lab.long:
+        return "takes minutes (--long)"
+    for what in getattr(fn, "needs", ()):
+        if what == "hosts" and not net.possible():
+            return "no network namespaces here"
+        if what == "drop" and not net.can_drop():
+            return "no iptables here (tools/install_packages cluster)"
+        if what == "smollm2" and not lab.smollm2:
+            return "no checkpoint of SmolLM2 (--smollm2)"
+        if what == "arm" and not lab.arm:
+            return "no renga for Arm (--arm)"
+    return None
+
+
+def main():
+    p = argparse.ArgumentParser(usage=__doc__)
+    p.add_argument("--binary", required=True, type=Path)
+    p.add_argument("--filter", default="")
+    p.add_argument("--long", action="store_true")
+    p.add_argument("--list", action="store_true")
+    p.add_argument("--smollm2", type=Path)
+    p.add_argument("--arm", type=Path)
+    p.add_argument("--keep", action="store_true", help=argparse.SUPPRESS)
+    args = p.parse_args()
+    tests = [(n, f) for m in MODULES for n, f in tests_of(m) if args.filter in n]
+    if args.list:
+        for name, fn in tests:
+            print(f"{name}: {fn.__doc__}" if fn.__doc__ else name)
+        return 0
+    enter_user_namespace()
+    passed = failed = 0
+    with tempfile.TemporaryDirectory(prefix="renga-cluster-") as scratch:
+        os.chmod(scratch, 0o755)
+        lab = harness.Lab(args.binary.resolve(), scratch, args.long)
+        lab.smollm2, lab.arm = args.smollm2, args.arm and args.arm.resolve()
+        for name, fn in tests:
+            reason = why_not(fn, lab)
+            if reason:
+                print(f"skip {name}: {reason}")
+                continue
+            begin = time.monotonic()
+            try:
+                said = fn(lab)
+            except harness.Failure as e:
+                failed += 1
+                print(f"FAIL {name} ({time.monotonic() - begin:.1f} s): {e}")
+            except Exception:
+                failed += 1
+                print(f"FAIL {name} ({time.monotonic() - begin:.1f} s):\n{traceback.format_exc()}")
+            else:
+                passed += 1
+                print(f"ok   {name} ({time.monotonic() - begin:.1f} s){': ' + said if said else ''}")
+            sys.stdout.flush()
+        if args.keep:
+            shutil.copytree(scratch, "/tmp/renga-cluster-kept", dirs_exist_ok=True, symlinks=True,
+                            ignore=shutil.ignore_patterns("*.safetensors"))
+    print(f"{passed} passed, {failed} failed")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
