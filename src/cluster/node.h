@@ -42,7 +42,7 @@ struct rg_node_events {
     void (*on_formed)(void *ud, struct rg_pipeline *pipeline, uint32_t context, uint32_t parallel);
     /* Something that a person would want to know changed; several times a second while loading. */
     void (*on_change)(void *ud);
-    /* The plan cannot be made or loaded as things are: RG_E_FIT, RG_E_USAGE.  The caller may end. */
+    /* The head: the first plan cannot be made or loaded as things are (RG_E_FIT, RG_E_USAGE). */
     void (*on_hopeless)(void *ud, const struct rg_err *why);
     void (*on_closed)(void *ud);
 };

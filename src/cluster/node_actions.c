@@ -120,7 +120,8 @@ static void stop(struct rg_node *n, const struct rg_member_action *a)
            a->epoch.n);
     rg_ring_stop(n->ring, &a->err);
     rg_node_load_stop(n);
-    if (a->err.code == RG_E_FIT || a->err.code == RG_E_USAGE)
+    /* A worker waits for a better plan; a head that once served waits for better nodes. */
+    if (n->self == 0 && !n->formed && (a->err.code == RG_E_FIT || a->err.code == RG_E_USAGE))
         n->events.on_hopeless(n->ud, &a->err);
 }
 

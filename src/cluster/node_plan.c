@@ -120,7 +120,7 @@ enum rg_code rg_node_propose(void *ud, const struct rg_hello *const *hellos, uin
     for (uint32_t i = 0; i < n_peers; i++)
         all = all && hellos[i];
     /* With everybody there, waiting changes nothing. */
-    if (all && (code == RG_E_FIT || code == RG_E_USAGE))
+    if (all && !n->formed && (code == RG_E_FIT || code == RG_E_USAGE))
         rg_node_note(n, RG_NOTE_HOPELESS, NULL, NULL, (struct rg_epoch){0}, err);
     known_free(&known);
     rg_free(plan);
