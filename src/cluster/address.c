@@ -113,8 +113,8 @@ static void list_addresses(char *list, size_t size)
         if (getnameinfo(i->ifa_addr, len, host, sizeof host, NULL, 0, NI_NUMERICHOST) != 0)
             continue;
 
-        const int m = snprintf(item, sizeof item, "%s%s on %.32s", n > 0 ? ", " : "", host,
-                               i->ifa_name);
+        const int m =
+            snprintf(item, sizeof item, "%s%s on %.32s", n > 0 ? ", " : "", host, i->ifa_name);
 
         if (m < 0 || (size_t)m >= sizeof item || n + (size_t)m >= size)
             break;
@@ -141,7 +141,8 @@ enum rg_code rg_address_check_local(const char *address, struct rg_err *err)
     list_addresses(list, sizeof list);
     return rg_fail(err, RG_E_PEER,
                    "%s: not an address of this machine, which has %s: set up the interface, or "
-                   "correct the address in discovery.json", address, list[0] ? list : "none");
+                   "correct the address in discovery.json",
+                   address, list[0] ? list : "none");
 }
 
 enum rg_code rg_discovery_self(const struct rg_discovery *d, uint32_t *self, struct rg_err *err)

@@ -177,8 +177,10 @@ static enum rg_code read_peer(struct rg_peer_info *p, bool *head, const struct r
     enum rg_code code;
 
     if (rg_json_type(peer) != RG_JSON_OBJECT)
-        return rg_fail(err, RG_E_BAD_DATA, "%s; give an object with address, port and "
-                       "device_capabilities", rg_json_type_name(peer));
+        return rg_fail(err, RG_E_BAD_DATA,
+                       "%s; give an object with address, port and "
+                       "device_capabilities",
+                       rg_json_type_name(peer));
     code = get_text(&p->address, peer, "address", true, err);
     if (!code)
         code = check_address(p->address, err);

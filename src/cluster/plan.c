@@ -1,5 +1,5 @@
-/* plan.c - who gets which layers: a table of the cheapest ways to give the first layers to the first
- * nodes of the ring, and the words for what is wrong with the best of them.
+/* plan.c - who gets which layers: a table of the cheapest ways to give the first layers to the
+ * first nodes of the ring, and the words for what is wrong with the best of them.
  *
  * A split costs, in this order: layers that a node lacks, bytes that it is short of, and layers by
  * which the boundaries moved from where the memories alone would put them.  So a split that fits is
@@ -124,10 +124,10 @@ static bool cheaper(const struct cost *a, const struct cost *b)
 
 struct table {
     const struct split *split;
-    uint64_t *bytes;    /* owned [n_layers + 1]: of all layers before this one */
-    uint32_t *missing;  /* owned [n_layers + 1]: the same, layers that the present node lacks */
-    struct cost *best;  /* owned [2][n_layers + 1]: of the nodes so far, by where they end */
-    uint16_t *begin;    /* owned [n_nodes][n_layers + 1]: where node i begins when it ends there */
+    uint64_t *bytes;   /* owned [n_layers + 1]: of all layers before this one */
+    uint32_t *missing; /* owned [n_layers + 1]: the same, layers that the present node lacks */
+    struct cost *best; /* owned [2][n_layers + 1]: of the nodes so far, by where they end */
+    uint16_t *begin;   /* owned [n_nodes][n_layers + 1]: where node i begins when it ends there */
 };
 
 /* What it costs that node i has layers [begin, end), moves apart. */
@@ -373,8 +373,9 @@ static enum rg_code check_files(const struct split *s, bool by_hand, struct rg_e
         if (list_lack(list, sizeof list, &one, s->first[i], s->end[i]))
             return rg_fail(err, RG_E_PEER,
                            "%.60s: %s would get layers %u-%u, but its disk lacks %s%s: copy their "
-                           "files there", s->model->name, s->nodes[i]->id, s->first[i],
-                           s->end[i] - 1, list, by_hand ? "" : ", and no other split is possible");
+                           "files there",
+                           s->model->name, s->nodes[i]->id, s->first[i], s->end[i] - 1, list,
+                           by_hand ? "" : ", and no other split is possible");
     }
     return RG_OK;
 }

@@ -105,8 +105,8 @@ static uint64_t attention_floats(const struct rg_model_config *c)
 
     if (c->family == RG_FAMILY_DEEPSEEK_V3)
         return (uint64_t)2 * c->q_lora_rank +
-               heads * (2 * (c->qk_nope_head_dim + 2 * c->qk_rope_head_dim) +
-                        2 * c->kv_lora_rank + c->v_head_dim) +
+               heads * (2 * (c->qk_nope_head_dim + 2 * c->qk_rope_head_dim) + 2 * c->kv_lora_rank +
+                        c->v_head_dim) +
                2 * (c->kv_lora_rank + 2 * c->qk_rope_head_dim);
     return (uint64_t)c->head_dim * (4 * heads + 4 * c->num_key_value_heads);
 }

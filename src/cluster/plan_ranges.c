@@ -7,8 +7,8 @@
 
 static bool is_id_char(char c)
 {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-           c == '.' || c == '_' || c == '-';
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' ||
+           c == '_' || c == '-';
 }
 
 /* Reads a layer number at *at and moves on; false when there is none or it is too large. */
@@ -114,9 +114,9 @@ enum rg_code rg_plan_check_tiling(const struct rg_plan_range *ranges, uint32_t n
 
     for (uint32_t i = 0; i < n; i++) {
         if (ranges[i].n > 0 && ranges[i].first + ranges[i].n > n_layers)
-            return rg_fail(err, RG_E_USAGE,
-                           "--layers: %s=%u-%u: the model has layers 0-%u", ranges[i].id,
-                           ranges[i].first, ranges[i].first + ranges[i].n - 1, n_layers - 1);
+            return rg_fail(err, RG_E_USAGE, "--layers: %s=%u-%u: the model has layers 0-%u",
+                           ranges[i].id, ranges[i].first, ranges[i].first + ranges[i].n - 1,
+                           n_layers - 1);
         if (ranges[i].n > 0 && strcmp(ranges[i].id, head_id) == 0)
             head = &ranges[i];
     }
@@ -127,13 +127,16 @@ enum rg_code rg_plan_check_tiling(const struct rg_plan_range *ranges, uint32_t n
                            "--layers: nobody has layer %u: the ranges must cover layers 0-%u", k,
                            n_layers - 1);
         if (count > 1)
-            return rg_fail(err, RG_E_USAGE, "--layers: layer %u is given to %u nodes, %s is one: "
-                           "ranges must not overlap", k, count, last->id);
+            return rg_fail(err, RG_E_USAGE,
+                           "--layers: layer %u is given to %u nodes, %s is one: "
+                           "ranges must not overlap",
+                           k, count, last->id);
     }
     if (head && head != last)
         return rg_fail(err, RG_E_USAGE,
                        "--layers: %s is the head, so it must have the last layers (up to %u) or "
-                       "none: the ring ends at the head", head_id, n_layers - 1);
+                       "none: the ring ends at the head",
+                       head_id, n_layers - 1);
     return RG_OK;
 }
 

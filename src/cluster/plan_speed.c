@@ -23,10 +23,9 @@ double rg_plan_chip_bandwidth(const char *chip)
         const char *name;
         double gb_s;
     } chips[] = {
-        {"M1", 68.25},  {"M1 Pro", 200}, {"M1 Max", 400}, {"M1 Ultra", 800},
-        {"M2", 100},    {"M2 Pro", 200}, {"M2 Max", 400}, {"M2 Ultra", 800},
-        {"M3", 100},    {"M3 Pro", 150}, {"M3 Max", 300}, {"M3 Ultra", 819},
-        {"M4", 120},    {"M4 Pro", 273}, {"M4 Max", 410},
+        {"M1", 68.25},   {"M1 Pro", 200},   {"M1 Max", 400},   {"M1 Ultra", 800}, {"M2", 100},
+        {"M2 Pro", 200}, {"M2 Max", 400},   {"M2 Ultra", 800}, {"M3", 100},       {"M3 Pro", 150},
+        {"M3 Max", 300}, {"M3 Ultra", 819}, {"M4", 120},       {"M4 Pro", 273},   {"M4 Max", 410},
     };
     static const char brand[] = "Apple ";
 
