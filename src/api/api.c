@@ -21,14 +21,29 @@ static void on_request(void *ud, struct rg_http_conn *c, struct rg_http_request 
 
 static void on_gone(void *ud, struct rg_http_conn *c)
 {
+    const struct rg_conn_owner *owner = rg_http_conn_user(c);
+
     (void)ud;
-    rg_chat_gone(c);
+    if (owner && owner->gone)
+        owner->gone(c);
 }
 
 static void on_tick(void *ud, struct rg_http_conn *c)
 {
+    const struct rg_conn_owner *owner = rg_http_conn_user(c);
+
     (void)ud;
-    rg_chat_tick(c);
+    if (owner && owner->tick)
+        owner->tick(c);
+}
+
+static void on_written(void *ud, struct rg_http_conn *c)
+{
+    const struct rg_conn_owner *owner = rg_http_conn_user(c);
+
+    (void)ud;
+    if (owner && owner->written)
+        owner->written(c);
 }
 
 static void make_error(void *ud, int status, const char *why, struct rg_buf *body)
@@ -83,6 +98,7 @@ static const struct rg_http_events events = {
     .on_request = on_request,
     .on_gone = on_gone,
     .on_tick = on_tick,
+    .on_written = on_written,
     .make_error = make_error,
     .on_closed = on_server_closed,
 };
@@ -172,6 +188,18 @@ void rg_api_set_model(struct rg_api *a, struct rg_llm *llm)
 {
     a->llm = llm;
     a->model_created = rg_clock_unix();
+}
+
+void rg_api_set_nodes(struct rg_api *a, rg_api_nodes_fn *nodes, void *ud)
+{
+    a->nodes = nodes;
+    a->nodes_ud = ud;
+}
+
+void rg_api_set_forwarder(struct rg_api *a, const struct rg_api_forwarder *forwarder)
+{
+    a->forwarder = *forwarder;
+    a->forwards = true;
 }
 
 uint16_t rg_api_port(const struct rg_api *a)

@@ -37,16 +37,18 @@ uint16_t rg_api_port(const struct rg_api *a);
 
 /* What /health says about the nodes: appends `,"nodes":[...],"epoch":...` (members of an object,
  * each with a comma before it).  *reason: "" when a ring that is needed has formed, else why not:
- * /health is then "degraded".  NULL: one node, as before. */
+ * /health is then "degraded", or "loading": on the head until rg_api_set_model(), elsewhere while
+ * progress is below 1.  Who shows no key where there are keys sees only some members
+ * (health_handler.c).  NULL: one node, as before. */
 typedef enum rg_code rg_api_nodes_fn(void *ud, struct rg_buf *json, char *reason,
                                      size_t reason_size, struct rg_err *err);
 void rg_api_set_nodes(struct rg_api *a, rg_api_nodes_fn *nodes, void *ud);
 
-/* A node that is not the head answers /health itself and hands every other request on: head and
- * body as HTTP/1.1 with `Connection: close`.  The answer's bytes go to the client as they come;
- *      when the
- * head is not there, the client gets 503 `node_lost` (or `loading`) with the error's line, which
- * names it. */
+/* A node that is not the head answers /health itself and hands every other request on, after its
+ * own checks of Host, Origin and key: head and body as one HTTP request with `Connection: close`.
+ * The answer's bytes go to the client as they come; when the head is not there, the client gets 503
+ * `node_lost` with the error's line, which names it.  No event comes from inside begin(), and
+ * none after on_end() or cancel(), after which the request is dead.  It can't be taken back. */
 struct rg_api_forward_events {
     void (*on_bytes)(void *ud, const void *p, size_t n);
     void (*on_end)(void *ud, const struct rg_err *why); /* code RG_OK: the answer is whole */

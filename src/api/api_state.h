@@ -13,6 +13,14 @@
 
 struct rg_chat_job;
 
+/* What a connection's user pointer points to begins with it: who is told about the connection while
+ * an answer is under way.  Each may be NULL. */
+struct rg_conn_owner {
+    void (*gone)(struct rg_http_conn *c);
+    void (*tick)(struct rg_http_conn *c);
+    void (*written)(struct rg_http_conn *c);
+};
+
 struct rg_api {
     uv_loop_t             *loop;
     struct rg_http_server *server; /* NULL once it is closed */
@@ -23,6 +31,10 @@ struct rg_api {
     bool                   loopback;
     bool                   closing;
     _Atomic double         progress;
+    rg_api_nodes_fn       *nodes;  /* of a ring; NULL: one node */
+    void                  *nodes_ud;
+    bool                   forwards; /* all but /health goes to the head */
+    struct rg_api_forwarder forwarder;
     struct rg_chat_job    *jobs;   /* all that are not freed */
     rg_api_closed_fn      *on_closed;
     void                  *ud;
@@ -46,8 +58,9 @@ rg_handler_fn rg_health;
 /* chat_handler.c */
 rg_handler_fn rg_chat_begin;
 rg_inbox_fn   rg_chat_on_news;
-void          rg_chat_gone(struct rg_http_conn *c);
-void          rg_chat_tick(struct rg_http_conn *c);
+
+/* forward_handler.c */
+rg_handler_fn rg_relay_begin;
 
 /* api.c: a job was freed; the server may be waiting for the last one. */
 void rg_api_job_ended(struct rg_api *a);

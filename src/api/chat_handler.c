@@ -297,6 +297,31 @@ static void reply_no_memory(struct rg_http_conn *c)
     rg_api_reply_error(c, &error, NULL);
 }
 
+static void on_gone(struct rg_http_conn *c)
+{
+    struct rg_chat_job *job = rg_http_conn_user(c);
+
+    job->conn = NULL;
+    log_end(job, "the client went away");
+    if (job->working)
+        (void)uv_cancel((uv_req_t *)&job->work);
+    cancel_engine(job);
+    release(job);
+}
+
+static void on_tick(struct rg_http_conn *c)
+{
+    struct rg_chat_job *job = rg_http_conn_user(c);
+
+    if (job->working || !job->request.stream ||
+        rg_clock_ms() - job->last_sent_ms < RG_LIMIT_SSE_COMMENT_MS)
+        return;
+    if (rg_chat_send_keepalive(job))
+        return;
+    cancel_engine(job);
+    release(job);
+}
+
 void rg_chat_begin(struct rg_api *a, struct rg_http_conn *c, struct rg_http_request *r)
 {
     struct rg_chat_job *job = rg_calloc(1, sizeof *job);
@@ -311,6 +336,7 @@ void rg_chat_begin(struct rg_api *a, struct rg_http_conn *c, struct rg_http_requ
         return;
     }
     add_job(a, job);
+    job->owner = (struct rg_conn_owner){.gone = on_gone, .tick = on_tick};
     job->conn = c;
     job->begun_ms = job->last_sent_ms = rg_clock_ms();
     job->head.created = rg_clock_unix();
@@ -326,31 +352,4 @@ void rg_chat_begin(struct rg_api *a, struct rg_http_conn *c, struct rg_http_requ
         release(job);
         reply_no_memory(c);
     }
-}
-
-void rg_chat_gone(struct rg_http_conn *c)
-{
-    struct rg_chat_job *job = rg_http_conn_user(c);
-
-    if (!job)
-        return;
-    job->conn = NULL;
-    log_end(job, "the client went away");
-    if (job->working)
-        (void)uv_cancel((uv_req_t *)&job->work);
-    cancel_engine(job);
-    release(job);
-}
-
-void rg_chat_tick(struct rg_http_conn *c)
-{
-    struct rg_chat_job *job = rg_http_conn_user(c);
-
-    if (!job || job->working || !job->request.stream ||
-        rg_clock_ms() - job->last_sent_ms < RG_LIMIT_SSE_COMMENT_MS)
-        return;
-    if (rg_chat_send_keepalive(job))
-        return;
-    cancel_engine(job);
-    release(job);
 }

@@ -34,6 +34,7 @@ struct rg_chat_choice {
 };
 
 struct rg_chat_job {
+    struct rg_conn_owner   owner; /* first: the connection's user */
     struct rg_api         *api;
     struct rg_chat_job    *prev, *next;
     struct rg_http_conn   *conn;

@@ -115,7 +115,7 @@ static void shut(struct rg_http_conn *c)
     read_on(c);
 }
 
-static size_t unsent(const struct rg_http_conn *c)
+size_t rg_http_unsent(const struct rg_http_conn *c)
 {
     return c->out.len + uv_stream_get_write_queue_size((const uv_stream_t *)&c->tcp);
 }
@@ -133,6 +133,8 @@ static void on_written(uv_write_t *req, int status)
         return;
     }
     flush(c);
+    if (c->raw && c->state == RG_CONN_ANSWER)
+        c->server->events.on_written(c->server->ud, c);
 }
 
 static void flush(struct rg_http_conn *c)
@@ -313,7 +315,7 @@ bool rg_http_stream_add(struct rg_http_conn *c, const char *p, size_t n)
     enum rg_code code;
 
     assert(c->state == RG_CONN_ANSWER && c->streaming && n > 0);
-    if (unsent(c) > RG_LIMIT_SEND_BYTES) {
+    if (rg_http_unsent(c) > RG_LIMIT_SEND_BYTES) {
         close_conn(c, true);
         return false;
     }
@@ -335,6 +337,26 @@ void rg_http_stream_end(struct rg_http_conn *c)
         return;
     }
     c->streaming = false;
+    finish_answer(c);
+}
+
+bool rg_http_raw_add(struct rg_http_conn *c, const char *p, size_t n)
+{
+    assert(c->state == RG_CONN_ANSWER && !c->streaming && n > 0);
+    c->raw = true;
+    if (rg_http_unsent(c) > RG_LIMIT_SEND_BYTES || rg_buf_add(&c->out, p, n, NULL) != RG_OK) {
+        close_conn(c, true);
+        return false;
+    }
+    flush(c);
+    return true;
+}
+
+void rg_http_raw_end(struct rg_http_conn *c)
+{
+    assert(c->state == RG_CONN_ANSWER && c->raw);
+    c->raw = false;
+    c->close_after = true;
     finish_answer(c);
 }
 
@@ -383,7 +405,7 @@ static void on_end(struct rg_http_conn *c)
     c->eof = true;
     switch (c->state) {
     case RG_CONN_READ:
-        if (unsent(c) == 0) {
+        if (rg_http_unsent(c) == 0) {
             close_conn(c, false);
             return;
         }

@@ -31,7 +31,7 @@ struct rg_http_conn {
     enum rg_conn_state     state;
     char                   address[46];
     bool in_body, in_head_event, refused, consuming, writing, streaming, chunked, close_after, eof;
-    bool     reading;
+    bool     reading, raw; /* raw: of the present answer */
     uint32_t n_requests;
     int64_t  since_ms;     /* when the present part of the present state began */
     int64_t  last_read_ms;

@@ -83,13 +83,16 @@ static void peer_name(struct rg_http_conn *c)
         (void)uv_ip6_name((const struct sockaddr_in6 *)&a, c->address, sizeof c->address);
 }
 
-static uint32_t count_address(const struct rg_http_server *s, const char *address)
+static bool has_too_many(const struct rg_http_server *s, const char *address)
 {
-    uint32_t n = 0;
+    /* What other nodes hand over comes from this machine too, beside its own clients. */
+    const bool own = strncmp(address, "127.", 4) == 0 || strcmp(address, "::1") == 0 ||
+                     strncmp(address, "::ffff:127.", 11) == 0;
+    uint32_t   n = 0;
 
     for (const struct rg_http_conn *c = s->conns; c; c = c->next)
         n += strcmp(c->address, address) == 0;
-    return n;
+    return n > RG_LIMIT_CONNECTIONS_PER_ADDRESS + (own ? RG_LIMIT_FORWARDS : 0);
 }
 
 static void on_refused_closed(uv_handle_t *h)
@@ -120,8 +123,8 @@ static void add_conn(struct rg_http_server *s, struct rg_http_conn *c)
     rg_conn_start(c);
     if (s->n_conns > RG_LIMIT_CONNECTIONS)
         rg_conn_error(c, 503, "1024 connections are open already");
-    else if (count_address(s, c->address) > RG_LIMIT_CONNECTIONS_PER_ADDRESS)
-        rg_conn_error(c, 503, "256 connections of this address are open already");
+    else if (has_too_many(s, c->address))
+        rg_conn_error(c, 503, "too many connections of this address are open already");
 }
 
 static void on_connection(uv_stream_t *listener, int status)

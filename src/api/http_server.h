@@ -3,7 +3,7 @@
  * A connection answers one request at a time; what a client sends ahead (pipelining) waits, so
  * answers keep their order.  Each request goes on_head, then (unless it was refused there)
  * on_request, and then is answered: once with rg_http_reply(), or with rg_http_stream_begin(),
- * _add()... and _end(), now or later.
+ * _add()... and _end(), or with rg_http_raw_add()... and _end(), now or later.
  * Threads    the loop's thread.
  * Lifetime   a connection belongs to the server.  Between on_request and the answer's end a handler
  *            may keep its pointer; on_gone says that the client has left before that, and the
@@ -34,6 +34,8 @@ struct rg_http_events {
     void (*on_gone)(void *ud, struct rg_http_conn *c);
     /* A few times per second while an answer is under way. */
     void (*on_tick)(void *ud, struct rg_http_conn *c);
+    /* Bytes of a raw answer have gone out: rg_http_unsent() is less than it was. */
+    void (*on_written)(void *ud, struct rg_http_conn *c);
     /* Makes the body of an error that the server itself found. */
     void (*make_error)(void *ud, int status, const char *why, struct rg_buf *body);
     void (*on_closed)(void *ud); /* the last handle is closed; the server is dead after it */
@@ -57,6 +59,13 @@ bool rg_http_reply(struct rg_http_conn *c, const struct rg_http_reply *reply);
 RG_CHECKED bool rg_http_stream_begin(struct rg_http_conn *c, const char *content_type);
 RG_CHECKED bool rg_http_stream_add(struct rg_http_conn *c, const char *p, size_t n);
 void            rg_http_stream_end(struct rg_http_conn *c);
+
+/* An answer that was made elsewhere, head included: its bytes go out as they are, and the
+ * connection ends after it.  False as above: who has more than RG_LIMIT_SEND_BYTES to send must
+ * wait while rg_http_unsent() is large. */
+RG_CHECKED bool rg_http_raw_add(struct rg_http_conn *c, const char *p, size_t n);
+void            rg_http_raw_end(struct rg_http_conn *c);
+size_t          rg_http_unsent(const struct rg_http_conn *c);
 
 /* Ends a connection whose answer can't be finished, so that the client sees a broken one and not a
  * short one.  No on_gone comes; one that was cut already is left alone. */

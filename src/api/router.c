@@ -98,6 +98,8 @@ void rg_router_on_head(struct rg_api *a, struct rg_http_conn *c, struct rg_http_
     } else if (!(route && route->open) && !rg_auth_allows(&a->auth, r)) {
         refuse(c, 401, RG_API_INVALID_API_KEY, "WWW-Authenticate: Bearer\r\n",
                "this server needs one of its API keys: send it as Authorization: Bearer KEY");
+    } else if (a->forwards && !(route && route->open)) {
+        return; /* the head knows what it has */
     } else if (!route) {
         (void)snprintf(why, sizeof why,
                        "there is nothing at %.200s; there are POST /v1/chat/completions, "
@@ -120,6 +122,10 @@ void rg_router_on_head(struct rg_api *a, struct rg_http_conn *c, struct rg_http_
 
 void rg_router_on_request(struct rg_api *a, struct rg_http_conn *c, struct rg_http_request *r)
 {
-    /* on_head refused every request that has no route. */
-    find(r->path)->handler(a, c, r);
+    const struct rg_route *route = find(r->path);
+
+    if (a->forwards && !(route && route->open))
+        rg_relay_begin(a, c, r);
+    else
+        route->handler(a, c, r); /* on_head refused every request that has no route */
 }

@@ -35,6 +35,9 @@ struct server {
 
 static struct server server;
 
+/* What a test program does with each server before it takes requests, on its thread; or NULL. */
+static void (*server_prepare)(struct server *s);
+
 static inline void on_api_closed(void *ud)
 {
     struct server *s = ud;
@@ -64,6 +67,8 @@ static inline void *run_server(void *arg)
         fail_msg("%s", err.message);
     if (!s->loading)
         rg_api_set_model(s->api, &fake_llm);
+    if (server_prepare)
+        server_prepare(s);
     s->port = rg_api_port(s->api);
     uv_sem_post(&s->ready);
     uv_run(&s->loop, UV_RUN_DEFAULT);

@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <sys/resource.h>
+
 #include <cmocka.h>
 
 #include "support/api_server.h"
@@ -435,13 +437,19 @@ static void listens_elsewhere_only_with_keys_or_when_told_so(void **state)
     assert_int_equal(uv_loop_close(&loop), 0);
 }
 
-static void one_address_has_256_connections(void **state)
+static void loopback_has_256_connections_and_256_more_for_forwarded_requests(void **state)
 {
-    static struct client clients[RG_LIMIT_CONNECTIONS_PER_ADDRESS];
+    enum { MOST = RG_LIMIT_CONNECTIONS_PER_ADDRESS + RG_LIMIT_FORWARDS, FILES = 2 * MOST + 64 };
+    static struct client clients[MOST];
     struct client        c;
+    struct rlimit        files;
 
     (void)state;
-    for (uint32_t i = 0; i < RG_LIMIT_CONNECTIONS_PER_ADDRESS; i++)
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &files), 0);
+    if (files.rlim_cur < FILES)
+        files.rlim_cur = FILES;
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &files), 0);
+    for (uint32_t i = 0; i < MOST; i++)
         open_client(&clients[i]);
     open_client(&c);
     receive_all(&c);
@@ -460,7 +468,7 @@ static void one_address_has_256_connections(void **state)
     }
     expect_text(&c, "HTTP/1.1 200");
     close_client(&c);
-    for (uint32_t i = 1; i < RG_LIMIT_CONNECTIONS_PER_ADDRESS; i++)
+    for (uint32_t i = 1; i < MOST; i++)
         close_client(&clients[i]);
 }
 
@@ -494,7 +502,7 @@ int main(void)
         TEST(a_drain_lets_answers_finish),
         TEST(a_drain_ends_at_its_deadline),
         TEST(listens_elsewhere_only_with_keys_or_when_told_so),
-        TEST(one_address_has_256_connections),
+        TEST(loopback_has_256_connections_and_256_more_for_forwarded_requests),
         TEST(a_connection_without_memory_waits_for_some),
     };
 
