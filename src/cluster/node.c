@@ -1,9 +1,8 @@
-/* node.c - opening and closing a node, its clock, and the notes that other threads leave. */
+/* node.c - opening and closing a node. */
 #include "cluster/node.h"
 
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "base/clock.h"
 #include "base/host_memory.h"
@@ -11,109 +10,6 @@
 #include "base/mem.h"
 #include "cluster/node_state.h"
 #include "cluster/probe.h"
-
-/* ---- notes ----------------------------------------------------------------------------------- */
-
-void rg_node_note(struct rg_node *n, enum rg_note_kind kind, struct rg_node_link *link,
-                  struct rg_frame *frame, struct rg_epoch epoch, const struct rg_err *err)
-{
-    struct rg_note *note = rg_calloc(1, sizeof *note);
-    bool full;
-
-    if (!note) {
-        /* Without a note of it, the peer's silence ends its link. */
-        rg_frame_free(frame);
-        rg_log(RG_LOG_ERROR, "cluster", "out of memory: an event of a link is lost", "kind=%d",
-               (int)kind);
-        return;
-    }
-    *note = (struct rg_note){.kind = kind, .link = link, .frame = frame, .epoch = epoch};
-    if (err)
-        note->err = *err;
-    pthread_mutex_lock(&n->lock);
-    full = n->n_notes >= RG_NODE_NOTES_MAX && kind == RG_NOTE_MESSAGE;
-    if (!full) {
-        if (n->notes_last)
-            n->notes_last->next = note;
-        else
-            n->notes_first = note;
-        n->notes_last = note;
-        n->n_notes++;
-        (void)uv_async_send(&n->wake);
-    }
-    pthread_mutex_unlock(&n->lock);
-    if (full) { /* a peer that floods */
-        rg_frame_free(frame);
-        rg_free(note);
-    }
-}
-
-static struct rg_note *take_notes(struct rg_node *n)
-{
-    struct rg_note *first;
-
-    pthread_mutex_lock(&n->lock);
-    first = n->notes_first;
-    n->notes_first = n->notes_last = NULL;
-    n->n_notes = 0;
-    pthread_mutex_unlock(&n->lock);
-    return first;
-}
-
-static bool same_epoch(const struct rg_node *n, const struct rg_note *note)
-{
-    return rg_epoch_equal(n->epoch, note->epoch);
-}
-
-static void tell_if_loaded(struct rg_node *n)
-{
-    const struct rg_member_event event = {.kind = RG_MEMBER_LOADED, .epoch = n->epoch};
-
-    if (!n->part_loaded || !n->ring_connected || n->load_told)
-        return;
-    n->load_told = true;
-    rg_node_event(n, &event);
-}
-
-static void take_note(struct rg_node *n, struct rg_note *note)
-{
-    struct rg_member_event down = {
-        .kind = RG_MEMBER_RING_DOWN, .epoch = note->epoch, .err = &note->err};
-
-    switch (note->kind) {
-    case RG_NOTE_RING_CONNECTED:
-        if (same_epoch(n, note))
-            n->ring_connected = true;
-        break;
-    case RG_NOTE_RING_DOWN:
-        rg_node_event(n, &down);
-        break;
-    case RG_NOTE_HOPELESS:
-        n->events.on_hopeless(n->ud, &note->err);
-        break;
-    default:
-        rg_node_link_note(n, note);
-    }
-}
-
-static void on_wake(uv_async_t *wake)
-{
-    struct rg_node *n = wake->data;
-    struct rg_note *note = take_notes(n);
-
-    while (note) {
-        struct rg_note *next = note->next;
-
-        /* A link's close must be seen also while closing: its memory is freed there. */
-        if (!n->closing || note->kind <= RG_NOTE_ACCEPT)
-            take_note(n, note);
-        rg_frame_free(note->frame);
-        rg_free(note);
-        note = next;
-    }
-    if (!n->closing)
-        tell_if_loaded(n);
-}
 
 /* ---- the transport's thread ------------------------------------------------------------------ */
 
@@ -150,107 +46,6 @@ static void on_connected(void *ud, struct rg_epoch epoch)
 static void on_down(void *ud, struct rg_epoch epoch, const struct rg_err *why)
 {
     rg_node_note(ud, RG_NOTE_RING_DOWN, NULL, NULL, epoch, why);
-}
-
-/* ---- the clock ------------------------------------------------------------------------------- */
-
-static int64_t mtime_ns(const char *path)
-{
-    struct stat st;
-
-    if (stat(path, &st) != 0)
-        return 0;
-#ifdef __APPLE__
-    return (int64_t)st.st_mtimespec.tv_sec * 1000000000 + st.st_mtimespec.tv_nsec;
-#else
-    return (int64_t)st.st_mtim.tv_sec * 1000000000 + st.st_mtim.tv_nsec;
-#endif
-}
-
-/* The same ids in the same order: addresses and memory may be taken over while the node runs. */
-static bool same_peers(const struct rg_discovery *a, const struct rg_discovery *b)
-{
-    if (a->n != b->n)
-        return false;
-    for (uint32_t i = 0; i < a->n; i++)
-        if (strcmp(a->peers[i].id, b->peers[i].id) != 0)
-            return false;
-    return true;
-}
-
-static void take_discovery(struct rg_node *n, struct rg_discovery *d)
-{
-    const struct rg_err err = {.code = RG_E_PEER, .message = "its address was changed"};
-
-    for (uint32_t i = 0; i < d->n; i++) {
-        const struct rg_peer_info *old = &n->discovery.peers[i], *new = &d->peers[i];
-        const struct rg_member_event down = {.kind = RG_MEMBER_LINK_DOWN, .peer = i, .err = &err};
-
-        if (i == n->self || (strcmp(old->address, new->address) == 0 && old->port == new->port))
-            continue;
-        rg_log(RG_LOG_INFO, "cluster", "a node has a new address", "peer=%s address=%s port=%u",
-               new->id, new->address, new->port);
-        if (i > n->self && n->peers[i].link) {
-            rg_node_drop(n, i, err.message);
-            rg_node_event(n, &down);
-        }
-        n->peers[i].redial_ms = 0;
-    }
-    rg_discovery_free(&n->discovery);
-    n->discovery = *d;
-}
-
-static void reread_discovery(struct rg_node *n)
-{
-    const int64_t changed = mtime_ns(n->discovery_path);
-    struct rg_discovery d;
-    struct rg_err err;
-
-    if (changed == n->discovery_mtime_ns)
-        return;
-    n->discovery_mtime_ns = changed;
-    if (rg_discovery_read(&d, n->discovery_path, &err)) {
-        rg_log(RG_LOG_WARN, "cluster", err.message, "kept=%s", "the_last_good_one");
-        return;
-    }
-    if (same_peers(&n->discovery, &d)) {
-        take_discovery(n, &d);
-        return;
-    }
-    rg_log(RG_LOG_WARN, "cluster",
-           "discovery.json has other nodes now; they count from the next start of this daemon",
-           "nodes=%u", d.n);
-    rg_discovery_free(&d);
-}
-
-static void on_tick(uv_timer_t *tick)
-{
-    struct rg_node *n = tick->data;
-    const int64_t now = rg_clock_ms();
-    struct rg_ring_stats stats;
-    struct rg_member_event work = {.kind = RG_MEMBER_WORK};
-    const struct rg_member_event turn = {.kind = RG_MEMBER_TICK};
-
-    if (!n->membership || n->closing)
-        return;
-    rg_ring_stats(n->ring, &stats);
-    work.layers_done = stats.layers_done;
-    work.busy = stats.busy;
-    if (n->job.running && !n->job.frees) {
-        work.loaded_bytes = atomic_load(&n->job.done);
-        work.load_bytes = atomic_load(&n->job.total);
-    }
-    rg_node_event(n, &work);
-    tell_if_loaded(n);
-    rg_node_event(n, &turn);
-    rg_node_dial_due(n, now);
-    rg_node_strangers_tick(n, now);
-    if (now - n->discovery_read_ms >= RG_NODE_REREAD_MS) {
-        n->discovery_read_ms = now;
-        reread_discovery(n);
-    }
-    if (!n->closing)
-        n->events.on_change(n->ud);
 }
 
 /* ---- opening --------------------------------------------------------------------------------- */
@@ -335,7 +130,7 @@ static enum rg_code open_files(struct rg_node *n, struct rg_err *err)
     n->discovery_path = rg_strdup(n->options.discovery_path);
     if (!n->discovery_path)
         return rg_fail(err, RG_E_NOMEM, "out of memory: a node");
-    n->discovery_mtime_ns = mtime_ns(n->discovery_path);
+    n->discovery_mtime_ns = rg_node_discovery_time(n);
     code = rg_discovery_read(&n->discovery, n->discovery_path, err);
     if (!code)
         code = find_self(n, err);
@@ -382,7 +177,7 @@ enum rg_code rg_node_open(struct rg_node **out, uv_loop_t *loop,
     n->options = *options;
     n->random = rg_clock_random_seed();
     n->tick.data = n->wake.data = n;
-    if (pthread_mutex_init(&n->lock, NULL) != 0 || uv_async_init(loop, &n->wake, on_wake) != 0) {
+    if (pthread_mutex_init(&n->lock, NULL) != 0 || uv_async_init(loop, &n->wake, rg_node_on_wake) != 0) {
         rg_free(n);
         return rg_fail(err, RG_E_IO, "a node's thread primitives could not be made");
     }
@@ -486,7 +281,7 @@ enum rg_code rg_node_begin(struct rg_node *n, const struct rg_node_model *model,
         code = rg_ring_open(&n->ring, &ring, err);
     if (!code)
         code = open_membership(n, err);
-    if (!code && uv_timer_start(&n->tick, on_tick, 0, RG_NODE_TICK_MS) != 0)
+    if (!code && uv_timer_start(&n->tick, rg_node_on_tick, 0, RG_NODE_TICK_MS) != 0)
         code = rg_fail(err, RG_E_IO, "a node's timer could not be started");
     if (code)
         return code;
@@ -502,7 +297,7 @@ enum rg_code rg_node_begin(struct rg_node *n, const struct rg_node_model *model,
 static void finish_close(struct rg_node *n)
 {
     /* Every note of a link was written by a thread that has ended. */
-    on_wake(&n->wake);
+    rg_node_on_wake(&n->wake);
     rg_node_links_free(n);
     if (n->ring)
         rg_ring_set_stage(n->ring, NULL);

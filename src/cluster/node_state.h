@@ -1,7 +1,8 @@
 /* node_state.h - what the files of one node share; private to node*.c.
  *
- * node.c opens, closes and turns the clock; node_links.c has the control links; node_load.c the own
- * part of the model; node_plan.c makes plans; node_actions.c does what the membership says.
+ * node.c opens and closes; node_notes.c brings events of other threads to the loop; node_tick.c turns
+ * the clock; node_links.c has the control links; node_load.c the own part of the model; node_plan.c
+ * makes plans; node_actions.c does what the membership says.
  * Threads    the loop's, but for the notes: the transport's thread writes them, under the lock. */
 #ifndef RG_CLUSTER_NODE_STATE_H
 #define RG_CLUSTER_NODE_STATE_H
@@ -121,9 +122,16 @@ struct rg_node {
     uint64_t epoch_changes;
 };
 
-/* node.c */
+/* node_notes.c */
 void rg_node_note(struct rg_node *n, enum rg_note_kind kind, struct rg_node_link *link,
                   struct rg_frame *frame, struct rg_epoch epoch, const struct rg_err *err);
+
+void rg_node_on_wake(uv_async_t *wake);
+void rg_node_tell_if_loaded(struct rg_node *n);
+
+/* node_tick.c */
+void rg_node_on_tick(uv_timer_t *tick);
+int64_t rg_node_discovery_time(const struct rg_node *n); /* of the file's change, ns; 0: none */
 
 /* node_actions.c: an event to the membership, and all that follows from it. */
 void rg_node_event(struct rg_node *n, const struct rg_member_event *event);
