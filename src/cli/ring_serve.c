@@ -94,10 +94,13 @@ static void on_change(void *ud)
 {
     struct rg_ring_serve *s = ud;
     struct rg_node_status *status = &s->health.status;
+    const enum rg_epoch_state before = status->state;
 
-    rg_node_status(s->node, status);
     if (s->closing)
         return;
+    rg_node_status(s->node, status);
+    if (s->llm && s->llm->engine && status->state != before)
+        rg_engine_wake(s->llm->engine);
     rg_api_set_progress(s->api, status->state >= RG_EPOCH_READY ? 1.0 : status->loaded);
     rg_ring_health_count(&s->health, s->llm ? s->llm->engine : NULL);
     if (rg_node_is_head(s->node))

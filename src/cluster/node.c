@@ -177,7 +177,8 @@ enum rg_code rg_node_open(struct rg_node **out, uv_loop_t *loop,
     n->options = *options;
     n->random = rg_clock_random_seed();
     n->tick.data = n->wake.data = n;
-    if (pthread_mutex_init(&n->lock, NULL) != 0 || uv_async_init(loop, &n->wake, rg_node_on_wake) != 0) {
+    if (pthread_mutex_init(&n->lock, NULL) != 0 ||
+        uv_async_init(loop, &n->wake, rg_node_on_wake) != 0) {
         rg_free(n);
         return rg_fail(err, RG_E_IO, "a node's thread primitives could not be made");
     }

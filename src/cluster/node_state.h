@@ -1,8 +1,8 @@
 /* node_state.h - what the files of one node share; private to node*.c.
  *
- * node.c opens and closes; node_notes.c brings events of other threads to the loop; node_tick.c turns
- * the clock; node_links.c has the control links; node_load.c the own part of the model; node_plan.c
- * makes plans; node_actions.c does what the membership says.
+ * node.c opens and closes; node_notes.c brings events of other threads to the loop; node_tick.c
+ * turns the clock; node_links.c has the control links; node_load.c the own part of the model;
+ * node_plan.c makes plans; node_actions.c does what the membership says.
  * Threads    the loop's, but for the notes: the transport's thread writes them, under the lock. */
 #ifndef RG_CLUSTER_NODE_STATE_H
 #define RG_CLUSTER_NODE_STATE_H

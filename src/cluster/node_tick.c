@@ -1,4 +1,4 @@
-/* node_tick.c - what a node does as time goes on: heartbeats, calls, and a look at discovery.json. */
+/* node_tick.c - what a node does as time goes on: heartbeats, calls, a look at discovery.json. */
 #include <stdatomic.h>
 #include <string.h>
 #include <sys/stat.h>
