@@ -1,4 +1,7 @@
-/* preload.h - reads the weights of a part of a model into memory before the first request. */
+/* preload.h - reads the weights of a part of a model into memory before the first request.
+ *
+ * Only pages that hold something of the part are touched.
+ * Threads    a large part is read by up to four; on_progress is called on the caller's alone. */
 #ifndef RG_ENGINE_PRELOAD_H
 #define RG_ENGINE_PRELOAD_H
 
