@@ -13,9 +13,10 @@
 
 #include <pthread.h>
 
+#include "support/token_hash.h"
 #include "engine/engine.h"
 
-enum { VOCAB = 97, BLOCK_TOKENS = 16, BLOCKS_MOST = 256, POISON = 96 };
+enum { BLOCK_TOKENS = 16, BLOCKS_MOST = 256 };
 
 struct fake {
     struct rg_pipeline base;
@@ -35,16 +36,6 @@ struct fake {
 };
 
 static struct fake fake; /* one at a time; too large for the stack */
-
-static inline uint32_t hash_on(uint32_t hash, int32_t token)
-{
-    return (hash ^ (uint32_t)token) * 16777619u;
-}
-
-static inline int32_t next_token(uint32_t hash)
-{
-    return (int32_t)((hash >> 7) % (VOCAB - 1));
-}
 
 static inline enum rg_code fake_submit(struct rg_pipeline *p, struct rg_pipe_step *step,
                                        struct rg_err *err)
@@ -94,7 +85,7 @@ static inline void write_logits(struct fake *f, const struct rg_pipe_step *step)
         const uint32_t row = step->logit_rows[i];
         const struct rg_seq_rows *q = step->batch.seqs;
         float *logits = step->logits + (size_t)i * VOCAB;
-        uint32_t hash = 2166136261u;
+        uint32_t hash = HASH_BEGIN;
 
         assert_true(i == 0 || row > step->logit_rows[i - 1]);
         while (row >= q->row_begin + q->n_rows)
@@ -165,6 +156,7 @@ static inline struct rg_engine *open_engine(uint32_t n_blocks, struct rg_engine_
     memset(&fake, 0, sizeof(fake));
     fake.base = (struct rg_pipeline){.ops = &fake_ops,
                                      .depth = 1,
+                                     .stages = 1,
                                      .vocab_size = VOCAB,
                                      .n_blocks = n_blocks,
                                      .block_tokens = BLOCK_TOKENS};
