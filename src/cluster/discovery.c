@@ -234,7 +234,7 @@ static enum rg_code read_peers(struct rg_discovery *d, const struct rg_json *pee
 {
     const size_t n = rg_json_count(peers);
     uint32_t head = 0;
-    bool has_head = false, is_head;
+    bool has_head = false, is_head = false;
 
     if (n == 0)
         return rg_fail(err, RG_E_BAD_DATA, "\"peers\" is empty; give at least one node");
