@@ -1,6 +1,8 @@
 /* llm.c - opens a checkpoint, all that stands on it, and chooses how much context it gets. */
 #include "engine/llm.h"
 
+#include <assert.h>
+
 #include "base/host_memory.h"
 #include "base/log.h"
 #include "base/mem.h"
@@ -108,8 +110,6 @@ static enum rg_code choose_context(struct rg_llm *l, const struct rg_llm_options
 static enum rg_code open_engine(struct rg_llm *l, const struct rg_llm_options *o,
                                 struct rg_err *err)
 {
-    const struct rg_engine_options options = {
-        .context = l->context, .parallel = l->parallel, .chunk_rows = o->chunk_rows};
     const uint32_t blocks = l->parallel * ((l->context + BLOCK_TOKENS - 1) / BLOCK_TOKENS);
     struct rg_pipeline *pipeline;
     enum rg_code code;
@@ -118,16 +118,14 @@ static enum rg_code open_engine(struct rg_llm *l, const struct rg_llm_options *o
                                   BLOCK_TOKENS, err);
     if (code != RG_OK)
         return code;
-    return rg_engine_open(&l->engine, pipeline, &options, err);
+    return rg_llm_attach(l, pipeline, l->context, l->parallel, o->chunk_rows, err);
 }
 
 static enum rg_code open_model(struct rg_llm *l, const struct rg_llm_options *o, struct rg_err *err)
 {
     const struct rg_model_part part = rg_model_whole(&l->checkpoint->config);
-    enum rg_code code = choose_context(l, o, err);
+    enum rg_code code = rg_backend_open(&l->backend, &o->backend, err);
 
-    if (code == RG_OK)
-        code = rg_backend_open(&l->backend, &o->backend, err);
     if (code == RG_OK)
         code = rg_model_open(&l->model, l->checkpoint, l->backend, &part, err);
     if (code == RG_OK)
@@ -142,39 +140,72 @@ static enum rg_code open_model(struct rg_llm *l, const struct rg_llm_options *o,
     return code ? code : open_engine(l, o, err);
 }
 
-static enum rg_code open_all(struct rg_llm *l, const struct rg_llm_options *o, struct rg_err *err)
+/* All but what computes. */
+static enum rg_code open_described(struct rg_llm *l, const struct rg_llm_options *o,
+                                   const struct rg_checkpoint_options *how, struct rg_err *err)
 {
     char *dir;
     enum rg_code code = rg_checkpoint_resolve(&dir, &l->name, o->model, o->registry, err);
 
     if (code != RG_OK)
         return code;
-    code = rg_checkpoint_open(&l->checkpoint, dir, &rg_checkpoint_mapped, err);
+    code = rg_checkpoint_open(&l->checkpoint, dir, how, err);
     rg_free(dir);
     if (code == RG_OK)
         code = open_text(l, err);
     if (code == RG_OK)
         code = rg_generation_config_read(l, err);
     if (code == RG_OK)
-        code = open_model(l, o, err);
+        code = choose_context(l, o, err);
     return code;
 }
 
-enum rg_code rg_llm_open(struct rg_llm **out, const struct rg_llm_options *options,
-                         struct rg_err *err)
+static enum rg_code open_llm(struct rg_llm **out, const struct rg_llm_options *o, bool computes,
+                             struct rg_err *err)
 {
+    static const struct rg_checkpoint_options text_only = {.headers_only = true, .may_lack = true};
     struct rg_llm *l = rg_calloc(1, sizeof(*l));
     enum rg_code code;
 
     *out = NULL;
     if (!l)
         return rg_fail(err, RG_E_NOMEM, "model: out of memory");
-    code = open_all(l, options, err);
+    code = open_described(l, o, computes ? &rg_checkpoint_mapped : &text_only, err);
+    if (code == RG_OK && computes)
+        code = open_model(l, o, err);
     if (code != RG_OK) {
         rg_llm_close(l);
         return code;
     }
     *out = l;
+    return RG_OK;
+}
+
+enum rg_code rg_llm_open(struct rg_llm **out, const struct rg_llm_options *options,
+                         struct rg_err *err)
+{
+    return open_llm(out, options, true, err);
+}
+
+enum rg_code rg_llm_open_text(struct rg_llm **out, const struct rg_llm_options *options,
+                              struct rg_err *err)
+{
+    return open_llm(out, options, false, err);
+}
+
+enum rg_code rg_llm_attach(struct rg_llm *l, struct rg_pipeline *pipeline, uint32_t context,
+                           uint32_t parallel, uint32_t chunk_rows, struct rg_err *err)
+{
+    const struct rg_engine_options options = {
+        .context = context, .parallel = parallel, .chunk_rows = chunk_rows};
+    enum rg_code code;
+
+    assert(!l->engine);
+    code = rg_engine_open(&l->engine, pipeline, &options, err);
+    if (code != RG_OK)
+        return code;
+    l->context = context;
+    l->parallel = parallel;
     return RG_OK;
 }
 

@@ -1,5 +1,5 @@
-/* fake_ring.h - a pipeline of several stages for tests of the engine: up to `depth` steps under way,
- * computed by each stage in order, at moments that a seed chooses.
+/* fake_ring.h - a pipeline of several stages for tests of the engine: up to `depth` steps under
+ * way, computed by each stage in order, at moments that a seed chooses.
  *
  * Each stage keeps the tokens as its KV, so that a wrong block, a block that was handed on too
  * early, or a step that was changed while it is under way gives another token.  A row that sees a
