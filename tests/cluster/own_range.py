@@ -5,7 +5,7 @@ import re
 import shutil
 import struct
 
-from harness import DEMO, Failure, check, until
+from harness import DEMO, Failure, check
 from marks import needs
 
 QUESTION = "What is the capital of France?"
@@ -129,17 +129,6 @@ def check_pages(daemon, file, layers, rest, all_layers):
 
 
 # ---- tests -----------------------------------------------------------------------------------
-
-
-def placed(ring, timeout=10):
-    """-> {id: set of layers} by the head's /health"""
-    def read():
-        nodes = ring.head.health()[1].get("nodes", [])
-        return {n["id"]: set(range(n["first_layer"], n["first_layer"] + n["layers"])) if n.get("layers")
-                else set() for n in nodes}
-
-    until(lambda: ring.head.health()[0] == 200, timeout, ring.logs)
-    return read()
 
 
 def test_a_node_touches_its_own_layers_only(lab):
