@@ -12,6 +12,7 @@
 #include "cli/inspect.h"
 #include "cli/llm_options.h"
 #include "cli/options.h"
+#include "cli/plan.h"
 #include "cli/render.h"
 #include "cli/run.h"
 #include "cli/serve.h"
@@ -97,6 +98,8 @@ static enum rg_code run_command(const struct rg_options *o, struct rg_err *err)
         return rg_version(o->json, err);
     case RG_COMMAND_INSPECT:
         return rg_inspect(o->model, o->registry, o->json, err);
+    case RG_COMMAND_PLAN:
+        return rg_plan_command(o, err);
     case RG_COMMAND_RUN:
         return rg_run(o, err);
     case RG_COMMAND_TOKENIZE:
