@@ -2,6 +2,7 @@
  *
  * With an index every tensor's shard is known.  Without one a tensor that cannot be found is taken
  * to be in a missing shard, and what a module must have follows from what there is of it. */
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -9,8 +10,8 @@
 #include "checkpoint/st_table.h"
 
 /* Whatever can stand behind a module's path. */
-static const char *const suffixes[] = {"weight",        "scales",           "biases",
-                                       "weight_packed", "weight_scale",     "weight_shape",
+static const char *const suffixes[] = {"weight",        "scales",          "biases",
+                                       "weight_packed", "weight_scale",    "weight_shape",
                                        "global_scale",  "weight_scale_inv"};
 
 enum { N_SUFFIXES = sizeof suffixes / sizeof suffixes[0], N_WEIGHTS = 2 };
@@ -85,7 +86,7 @@ static bool is_incomplete(const struct rg_subject *s)
            (s->entry && s->entry->global_scale && !p->global_scale);
 }
 
-bool rg_subject_is_absent(const struct rg_subject *s, const char **shard)
+static bool is_absent(const struct rg_subject *s, const char **shard)
 {
     if (rg_tensor_set_absence(s->r->tensors)->by_index) {
         *shard = shard_by_index(s);
@@ -94,7 +95,8 @@ bool rg_subject_is_absent(const struct rg_subject *s, const char **shard)
     return is_incomplete(s);
 }
 
-void rg_subject_claim(const struct rg_subject *s)
+/* All tensors of s->path that are there belong to this module. */
+static void claim(const struct rg_subject *s)
 {
     const struct rg_tensor_info *t;
     char name[256];
@@ -106,4 +108,35 @@ void rg_subject_claim(const struct rg_subject *s)
         if (t)
             rg_subject_use(s, t);
     }
+}
+
+const char *rg_subject_expert_path(const struct rg_subject *s, uint32_t expert,
+                                   char path[RG_EXPERT_PATH_BYTES])
+{
+    (void)snprintf(path, RG_EXPERT_PATH_BYTES,
+                   "%smodel.layers.%" PRId32 ".mlp.experts.%" PRIu32 ".%s", s->r->config->prefix,
+                   s->spec->layer, expert, s->spec->one_by_one);
+    return path;
+}
+
+/* Looks at each expert, or at the module itself; claims all of them when one is absent. */
+bool rg_subject_take_absent(struct rg_subject *s, const char **shard)
+{
+    const uint32_t n = s->spec->one_by_one ? s->spec->lead : 1;
+    const char *module = s->path;
+    bool absent = false;
+    char path[RG_EXPERT_PATH_BYTES];
+
+    *shard = NULL;
+    for (uint32_t e = 0; e < n && !absent; e++) {
+        s->path = s->spec->one_by_one ? rg_subject_expert_path(s, e, path) : module;
+        rg_subject_find_parts(s);
+        absent = is_absent(s, shard);
+    }
+    for (uint32_t e = 0; e < n && absent; e++) {
+        s->path = s->spec->one_by_one ? rg_subject_expert_path(s, e, path) : module;
+        claim(s);
+    }
+    s->path = module;
+    return absent;
 }

@@ -108,9 +108,9 @@ static enum rg_code name_foreign(const struct opened *o, struct rg_resolver *r,
 
 static bool *place_of(struct rg_checkpoint *c, int32_t layer)
 {
-    return layer >= 0                 ? &c->layer_there[layer]
-           : layer == RG_LAYER_HEAD   ? &c->head_there
-                                      : &c->embedding_there;
+    return layer >= 0               ? &c->layer_there[layer]
+           : layer == RG_LAYER_HEAD ? &c->head_there
+                                    : &c->embedding_there;
 }
 
 /* Sums of what is there.  A layer, the embedding or the head is there when all its modules are. */

@@ -48,7 +48,8 @@ struct rg_resolver {
     const char *config_file; /* for messages */
 };
 
-/* there = false when a shard that it needs is missing; what there is of it is owned all the same. */
+/* there = false when a shard that it needs is missing; what there is of it is owned all the same.
+ */
 RG_CHECKED enum rg_code rg_module_resolve(struct rg_resolver *r, const struct rg_module_spec *spec,
                                           struct rg_module *out, struct rg_err *err);
 

@@ -57,10 +57,11 @@ static enum rg_code lacks(const struct part *p, const struct rg_module *m, struc
     if (!m->missing && more > 0)
         (void)snprintf(which, sizeof which, " (or one of %" PRIu32 " more that are missing)", more);
     if (m->layer < 0)
-        return rg_fail(err, RG_E_USAGE, "%s: '%s' is in shard %s%s, which is missing: %s", p->c->dir,
-                       m->path, shard, which, advice);
-    return rg_fail(err, RG_E_USAGE, "%s: layer %" PRId32 ": '%s' is in shard %s%s, which is "
-                                    "missing: %s",
+        return rg_fail(err, RG_E_USAGE, "%s: '%s' is in shard %s%s, which is missing: %s",
+                       p->c->dir, m->path, shard, which, advice);
+    return rg_fail(err, RG_E_USAGE,
+                   "%s: layer %" PRId32 ": '%s' is in shard %s%s, which is "
+                   "missing: %s",
                    p->c->dir, m->layer, m->role, shard, which, advice);
 }
 

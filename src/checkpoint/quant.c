@@ -492,13 +492,6 @@ static enum rg_code make_tables(struct rg_resolver *r, uint32_t n, struct expert
     return RG_OK;
 }
 
-static const char *expert_path(const struct rg_subject *s, uint32_t e, char path[192])
-{
-    (void)snprintf(path, 192, "%smodel.layers.%" PRId32 ".mlp.experts.%" PRIu32 ".%s",
-                   s->r->config->prefix, s->spec->layer, e, s->spec->one_by_one);
-    return path;
-}
-
 static enum rg_code describe_expert(struct rg_subject *s, const struct rg_quant_entry *shared,
                                     const struct rg_weight_desc *first, struct rg_weight_desc *d)
 {
@@ -525,7 +518,7 @@ static enum rg_code describe_experts(struct rg_subject *s, const char *stacked,
 {
     const struct rg_quant_entry *shared = rg_quant_find(&s->r->config->quant, stacked);
     struct expert_tables t;
-    char path[192];
+    char path[RG_EXPERT_PATH_BYTES];
     enum rg_code code = make_tables(s->r, s->spec->lead, &t, s->err);
     uint64_t bytes = 0;
 
@@ -534,7 +527,7 @@ static enum rg_code describe_experts(struct rg_subject *s, const char *stacked,
         struct rg_weight_desc one = {0};
 
         s->not_inside = e > 0;
-        s->path = expert_path(s, e, path);
+        s->path = rg_subject_expert_path(s, e, path);
         code = describe_expert(s, shared, d, &one);
         if (e == 0)
             *d = one;
@@ -551,34 +544,11 @@ static enum rg_code describe_experts(struct rg_subject *s, const char *stacked,
     return code;
 }
 
-/* ---- modules that are not all there -------------------------------------------------------- */
-
-/* Looks at each expert, or at the module itself; claims all of them when one is absent. */
-static bool take_absent(struct rg_subject *s, const char **shard)
-{
-    const uint32_t n = s->spec->one_by_one ? s->spec->lead : 1;
-    const char *module = s->path;
-    bool absent = false;
-    char path[192];
-
-    *shard = NULL;
-    for (uint32_t e = 0; e < n && !absent; e++) {
-        s->path = s->spec->one_by_one ? expert_path(s, e, path) : module;
-        rg_subject_find_parts(s);
-        absent = rg_subject_is_absent(s, shard);
-    }
-    for (uint32_t e = 0; e < n && absent; e++) {
-        s->path = s->spec->one_by_one ? expert_path(s, e, path) : module;
-        rg_subject_claim(s);
-    }
-    s->path = module;
-    return absent;
-}
-
 /* Without a missing shard everything must be there, and describing it says what is not. */
 static enum rg_code describe_if_there(struct rg_subject *s, struct rg_module *out)
 {
-    out->there = rg_tensor_set_missing(s->r->tensors) == 0 || !take_absent(s, &out->missing);
+    out->there =
+        rg_tensor_set_missing(s->r->tensors) == 0 || !rg_subject_take_absent(s, &out->missing);
     if (!out->there)
         return RG_OK;
     return s->spec->one_by_one ? describe_experts(s, out->path, &out->weight)

@@ -36,11 +36,14 @@ bool rg_dtype_is_float(enum rg_dtype t); /* F32, F16 or BF16 */
 /* Fills s->parts with what is there of s->path. */
 void rg_subject_find_parts(struct rg_subject *s);
 
-/* absent.c.  A tensor of s->path is in a missing shard, which *shard names (NULL: nobody knows
- * which it is); takes s->parts as found. */
-bool rg_subject_is_absent(const struct rg_subject *s, const char **shard);
-/* All tensors of s->path that are there belong to this module. */
-void rg_subject_claim(const struct rg_subject *s);
+/* absent.c.  When a tensor of the module is in a missing shard, all of its tensors that are there
+ * become the module's, and the result is true.  *shard: NULL when nobody knows which it is. */
+bool rg_subject_take_absent(struct rg_subject *s, const char **shard);
+
+/* Where one expert of single ones is stored. */
+enum { RG_EXPERT_PATH_BYTES = 192 };
+const char *rg_subject_expert_path(const struct rg_subject *s, uint32_t expert,
+                                   char path[RG_EXPERT_PATH_BYTES]);
 
 /* The tensor belongs to this module. */
 void rg_subject_use(const struct rg_subject *s, const struct rg_tensor_info *t);

@@ -192,8 +192,8 @@ static enum rg_code list_missing(const struct rg_st_files *files, struct rg_st_a
             return rg_fail(err, RG_E_LIMIT, "%s: %" PRIu32 " shards, at most %u are allowed", dir,
                            total, RG_LIMIT_SHARDS);
         for (; expected < number; expected++) {
-            (void)snprintf(missing, sizeof missing, "model-%05" PRIu32 "-of-%05" PRIu32
-                           ".safetensors", expected, total);
+            (void)snprintf(missing, sizeof missing,
+                           "model-%05" PRIu32 "-of-%05" PRIu32 ".safetensors", expected, total);
             if (!rg_st_add_missing(absence, missing, err))
                 return err->code;
         }

@@ -275,12 +275,8 @@ enum rg_code rg_st_check_index(const struct rg_tensor_set *s, const char *dir,
                                struct rg_st_absence *absence, uint64_t *total, struct rg_err *err)
 {
     char *path = rg_path_join(dir, "model.safetensors.index.json");
-    struct index x = {.set = s,
-                      .dir = dir,
-                      .path = path,
-                      .absence = absence,
-                      .total = UINT64_MAX,
-                      .err = err};
+    struct index x = {
+        .set = s, .dir = dir, .path = path, .absence = absence, .total = UINT64_MAX, .err = err};
     char *text = NULL;
     enum rg_code code = RG_OK;
 

@@ -41,8 +41,8 @@ struct rg_st_absent {
 
 /* What a directory lacks.  Texts are the arena's. */
 struct rg_st_absence {
-    bool allowed;      /* shards may be missing at all */
-    bool by_index;     /* an index says which tensors are in them; else only their names are known */
+    bool allowed;  /* shards may be missing at all */
+    bool by_index; /* an index says which tensors are in them; else only their names are known */
     const char **shards; /* owned */
     size_t n_shards, shards_capacity;
     struct rg_st_absent *tensors; /* owned, sorted by name once the set is open */

@@ -49,8 +49,9 @@ static void begin_llama(struct cw *w, bool tied)
     cw_vector(w, "model.norm.weight", "BF16", 128);
     if (!tied)
         cw_module(w, "lm_head", 0, 160, 128, 0, 0);
-    config(w, tied ? LLAMA_KEYS ",\"tie_word_embeddings\":true"
-                   : LLAMA_KEYS ",\"tie_word_embeddings\":false",
+    config(w,
+           tied ? LLAMA_KEYS ",\"tie_word_embeddings\":true"
+                : LLAMA_KEYS ",\"tie_word_embeddings\":false",
            NULL);
 }
 
@@ -459,12 +460,13 @@ static void a_part_names_the_layer_and_the_shard_that_it_lacks(void **state)
     begin_llama(&w, true);
     write_it(&w, true);
     remove_shard(&w, 1);
-    expect(&w, &o, RG_E_USAGE, "layer 1: 'input_layernorm' is in shard "
-                               "model-00002-of-00004.safetensors, which is missing");
+    expect(&w, &o, RG_E_USAGE,
+           "layer 1: 'input_layernorm' is in shard "
+           "model-00002-of-00004.safetensors, which is missing");
     o.headers_only = true;
     expect(&w, &o, RG_E_USAGE, "layer 1: 'input_layernorm'");
-    o = (struct rg_checkpoint_options){.may_lack = true, .is_part = true, .layer_begin = 2,
-                                       .layer_end = 4, .head = true};
+    o = (struct rg_checkpoint_options){
+        .may_lack = true, .is_part = true, .layer_begin = 2, .layer_end = 4, .head = true};
     c = open_with(&w, &o);
     rg_checkpoint_close(c);
     remove_shard(&w, 0);
@@ -599,7 +601,8 @@ static void settle(const char *path)
     (void)close(fd);
 }
 
-/* All layers' tensors lie mixed in every file, as in real checkpoints, whose writers sort by name. */
+/* All layers' tensors lie mixed in every file, as in real checkpoints, whose writers sort by name.
+ */
 static void loading_a_part_touches_no_page_of_other_layers(void **state)
 {
     const struct rg_checkpoint_options o = {.is_part = true, .layer_begin = 1, .layer_end = 3};
@@ -678,9 +681,10 @@ static void a_large_part_is_read_by_several_threads(void **state)
 
     (void)state;
     begin_llama(&w, true);
-    config(&w, "\"model_type\":\"llama\",\"hidden_size\":128,\"num_hidden_layers\":4,"
-               "\"intermediate_size\":256,\"num_attention_heads\":4,\"num_key_value_heads\":2,"
-               "\"rms_norm_eps\":1e-5,\"tie_word_embeddings\":true,\"vocab_size\":2621440",
+    config(&w,
+           "\"model_type\":\"llama\",\"hidden_size\":128,\"num_hidden_layers\":4,"
+           "\"intermediate_size\":256,\"num_attention_heads\":4,\"num_key_value_heads\":2,"
+           "\"rms_norm_eps\":1e-5,\"tie_word_embeddings\":true,\"vocab_size\":2621440",
            NULL);
     cw_find(&w, "model.embed_tokens.weight")->shape[0] = 2621440;
     cw_find(&w, "model.embed_tokens.weight")->bytes = UINT64_C(2621440) * 128 * 2;
