@@ -1,0 +1,129 @@
+/* grpc_cause.c - gRPC's many words for a failure, as one line that a person can act on. */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <grpc/support/log.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "cluster/grpc_core.h"
+
+struct cause {
+    const char *sign; /* in gRPC's text */
+    const char *line;
+};
+
+/* In this order: a refused connection's text also says "failed to connect". */
+static const struct cause causes[] = {
+    {"Connection refused", "connection refused: is renga running there, on this port?"},
+    {"No route to host",
+#ifdef __APPLE__
+     "no route to host: macOS may be withholding Local Network access: allow it for renga in "
+     "System Settings > Privacy & Security > Local Network"},
+#else
+     "no route to host"},
+#endif
+    {"Network is unreachable", "network is unreachable"},
+    {"Host is down", "host is down"},
+    {"Connection timed out", "no answer to the connection"},
+    {"CERTIFICATE_VERIFY_FAILED",
+     "TLS: certificate verify failed: it is not of this cluster's authority, or has expired"},
+    {"certificate verify failed",
+     "TLS: certificate verify failed: it is not of this cluster's authority, or has expired"},
+    {"Hostname Verification Check failed", "TLS: its certificate is not this node's"},
+    {"Peer name", "TLS: its certificate is not this node's"},
+    {"wrong version number", "TLS: it answers without TLS: one side has certificates (--tls-dir), "
+                             "the other has none"},
+    {"Cannot check peer", "TLS: its certificate cannot be checked"},
+    {"DNS resolution failed", "its host name cannot be resolved"},
+    {"too_many_pings", "it ended the connection: too many pings"},
+    {"keepalive watchdog timeout", "it does not answer any more (keepalive)"},
+    {"ping timeout", "it does not answer any more (keepalive)"},
+};
+
+static const char *known_cause(const char *text)
+{
+    for (size_t i = 0; i < sizeof causes / sizeof causes[0]; i++)
+        if (strstr(text, causes[i].sign))
+            return causes[i].line;
+    return NULL;
+}
+
+/* Text from a peer, fit for one line. */
+static void clean(char *out, size_t size, const char *text)
+{
+    size_t n = 0;
+
+    for (; *text && n + 1 < size; text++)
+        out[n++] = (unsigned char)*text < 0x20 || *text == 0x7f ? ' ' : *text;
+    out[n] = '\0';
+}
+
+static const char *silent_cause(bool opened, bool tls)
+{
+    if (opened)
+        return "the connection was lost";
+    if (tls)
+        return "it ended the connection in the TLS handshake: it may not know this node's "
+               "authority, or runs without TLS; its log says more";
+    return "it ended the connection at once: it may want TLS, or is not renga";
+}
+
+enum rg_code rg_grpc_cause(struct rg_err *err, const char *peer, grpc_status_code status,
+                           const char *text, bool opened, bool tls)
+{
+    char line[256];
+    const char *known = status == GRPC_STATUS_UNAVAILABLE || status == GRPC_STATUS_UNKNOWN
+                            ? known_cause(text)
+                            : NULL;
+
+    clean(line, sizeof line, text);
+    switch (status) {
+    case GRPC_STATUS_OK:
+        return RG_OK;
+    case GRPC_STATUS_UNAVAILABLE:
+        return rg_fail(err, RG_E_PEER, "%s: %s", peer, known ? known : silent_cause(opened, tls));
+    case GRPC_STATUS_PERMISSION_DENIED:
+        return rg_fail(err, RG_E_PEER, "%s: it refuses this node's link (%s): is this node in its "
+                       "discovery.json?", peer, line);
+    case GRPC_STATUS_UNIMPLEMENTED:
+        return rg_fail(err, RG_E_PEER, "%s: it does not speak this protocol (%s)", peer, line);
+    case GRPC_STATUS_RESOURCE_EXHAUSTED:
+        return rg_fail(err, RG_E_PEER, "%s: over a limit: %s", peer, line);
+    case GRPC_STATUS_ABORTED:
+        return rg_fail(err, RG_E_PEER, "%s: it ended the link: %s", peer, line);
+    default:
+        return rg_fail(err, RG_E_PEER, "%s: %s", peer,
+                       known ? known : line[0] ? line : silent_cause(opened, tls));
+    }
+}
+
+/* A line per second at most: a port scan must not fill the disk. */
+static bool may_log(void)
+{
+    static _Atomic int64_t last;
+    const int64_t now = rg_clock_ms();
+    int64_t before = last;
+
+    return now - before >= 1000 && atomic_compare_exchange_strong(&last, &before, now);
+}
+
+static void on_grpc_log(gpr_log_func_args *args)
+{
+    char line[256];
+    const char *slash = strrchr(args->file, '/');
+    const bool tls = strstr(args->message, "andshake failed") != NULL;
+
+    clean(line, sizeof line, args->message);
+    if (tls && may_log())
+        rg_log(RG_LOG_WARN, "peer", line, "what=tls-handshake");
+    else
+        rg_log(RG_LOG_DEBUG, "grpc", line, "at=%s:%d", slash ? slash + 1 : args->file, args->line);
+}
+
+void rg_grpc_log_setup(void)
+{
+    gpr_set_log_function(on_grpc_log);
+    gpr_set_log_verbosity(GPR_LOG_SEVERITY_ERROR);
+}

@@ -1,0 +1,78 @@
+/* grpc_link.h - what a link is made of; seen by grpc_link.c, grpc_dial.c and grpc_accept.c.
+ *
+ * Threads    everything that gRPC ends (rg_done) runs on the transport's thread; the mutex guards
+ *            what other threads touch too.  link->mutex comes before transport->mutex.
+ * Lifetime   three holders: the user's handle, the transport until on_close, and each frame. */
+#ifndef RG_CLUSTER_GRPC_LINK_H
+#define RG_CLUSTER_GRPC_LINK_H
+
+#include "cluster/grpc_core.h"
+
+enum { RG_LINK_PEER_BYTES = 384 };
+
+/* In the initial metadata of a link that was accepted. */
+#define RG_OPEN_KEY "renga-link"
+
+struct rg_link {
+    struct rg_transport *transport; /* of use until on_close */
+    struct rg_link *previous, *next;
+    enum rg_link_kind kind;
+    bool dialled;
+    grpc_call *call;
+    grpc_channel *channel; /* dialled */
+    struct rg_link_events events;
+    void *ud;
+    char *peer_id;         /* dialled: owned */
+    char peer[RG_LINK_PEER_BYTES]; /* for messages */
+    int64_t dialled_ms;
+    bool swept; /* transport->mutex: cancelled by the transport's end */
+    size_t bytes_max, held_max;
+    struct rg_done opened, received, sent, finished, ended, woken;
+
+    pthread_mutex_t mutex; /* of what follows */
+    atomic_int refs;       /* the user's handle, the transport's, each frame */
+    uint32_t outstanding;  /* batches that gRPC has */
+    bool started;          /* messages may be given to gRPC */
+    bool open;             /* on_open was called, or it was accepted */
+    bool paused;           /* too much is held: nothing is being received */
+    bool sending, finishing, finish_sent;
+    bool closing; /* by this side; local has why */
+    bool over;    /* gRPC has said how it ended */
+    bool closed;  /* on_close was called */
+    size_t held;
+    grpc_byte_buffer *incoming, *outgoing;
+    grpc_byte_buffer *queue[RG_LIMIT_LINK_QUEUE];
+    uint32_t queue_at, n_queued;
+    struct rg_err local, why;
+
+    grpc_metadata_array initial, trailing;
+    grpc_status_code status;
+    grpc_slice details;
+    int cancelled;
+};
+
+/* NULL: memory is short.  Two holders: the user and the transport. */
+struct rg_link *rg_link_new(struct rg_transport *t, enum rg_link_kind kind);
+void rg_link_unref(struct rg_link *l);
+/* t->mutex is held. */
+void rg_link_list_add(struct rg_link *l);
+
+/* With the link's mutex held, between rg_payloads_hold() and rg_link_release_payloads(). */
+bool rg_link_start(struct rg_link *l, const grpc_op *op, struct rg_done *done);
+void rg_link_receive(struct rg_link *l);
+void rg_link_pump(struct rg_link *l); /* gives gRPC the next message, or the end */
+void rg_link_cancel(struct rg_link *l, grpc_status_code status, const char *text);
+void rg_link_release_payloads(struct rg_link *l);
+
+/* A dialled link is open: says so, once.  The mutex is free meanwhile. */
+void rg_link_open(struct rg_link *l);
+
+/* Begins a handler of a batch that has ended: locks.  rg_link_leave() unlocks, and closes the link
+ * when gRPC holds nothing of it any more. */
+struct rg_link *rg_link_enter(void *owner);
+void rg_link_leave(struct rg_link *l);
+
+/* The names of the other side's certificate, separated by '\n'; "" when there is none. */
+void rg_call_names(grpc_call *call, char *names, size_t size);
+
+#endif
