@@ -25,6 +25,7 @@ TINY = ROOT / "tests" / "golden" / "tiny"
 sys.path.insert(0, str(ROOT / "tests" / "api"))
 
 import damaged
+import plan
 import sparse_kimi
 import tiny_model
 from client import Failure, check
@@ -322,7 +323,7 @@ def main():
     passed = failed = 0
     with tempfile.TemporaryDirectory() as work:
         renga = Renga(a.binary, work)
-        tests = [t for part in (sys.modules[__name__], damaged, sparse_kimi)
+        tests = [t for part in (sys.modules[__name__], damaged, plan, sparse_kimi)
                  for t in vars(part).items() if t[0].startswith("test_")]
         for name, fn in tests:
             if a.filter not in name:
