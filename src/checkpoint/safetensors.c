@@ -280,7 +280,8 @@ enum rg_code rg_tensor_set_map(struct rg_tensor_set *s, uint32_t file, struct rg
         return code;
     if (f->map.bytes != bytes || stamp.device != f->stamp.device ||
         stamp.number != f->stamp.number || stamp.modified_ns != f->stamp.modified_ns)
-        return rg_fail(err, RG_E_IO, "%s: was replaced or written to just now; open it again", path);
+        return rg_fail(err, RG_E_IO, "%s: was replaced or written to just now; open it again",
+                       path);
     f->file.data = f->map.data;
     return RG_OK;
 }
