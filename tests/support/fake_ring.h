@@ -13,6 +13,8 @@
 #include <stdint.h>
 #include <string.h>
 
+#include <unistd.h>
+
 #include "support/token_hash.h"
 #include "engine/engine.h"
 
@@ -40,7 +42,9 @@ struct fake_ring {
     uint32_t lose_chance;   /* a submit or a collect: the ring is lost */
     uint32_t stay_chance;   /* a check: it stays lost */
     bool changes_shape;     /* depth and stages change when it forms again */
-    bool is_lost;
+    atomic_bool is_lost;
+    atomic_bool is_gated; /* collects wait until allowed lets one through */
+    atomic_uint allowed, n_at_gate;
     uint32_t deepest, decode_most, decode_steps_most;
     atomic_uint n_lost, n_collected, n_failed;
 };
@@ -183,6 +187,25 @@ static inline enum rg_code ring_submit(struct rg_pipeline *p, struct rg_pipe_ste
     return RG_OK;
 }
 
+static inline void ring_pass_gate(struct fake_ring *r)
+{
+    if (!atomic_load(&r->is_gated))
+        return;
+    atomic_fetch_add(&r->n_at_gate, 1);
+    while (atomic_load(&r->is_gated) && atomic_load(&r->allowed) == 0)
+        usleep(100);
+    if (atomic_load(&r->is_gated))
+        atomic_fetch_sub(&r->allowed, 1);
+    atomic_fetch_sub(&r->n_at_gate, 1);
+}
+
+/* Returns when the engine's thread waits for a step that does not come. */
+static inline void await_gate(void)
+{
+    while (atomic_load(&ring.allowed) > 0 || atomic_load(&ring.n_at_gate) == 0)
+        usleep(100);
+}
+
 static inline enum rg_code ring_collect(struct rg_pipeline *p, struct rg_pipe_step **step,
                                         struct rg_err *err)
 {
@@ -191,6 +214,7 @@ static inline enum rg_code ring_collect(struct rg_pipeline *p, struct rg_pipe_st
     enum rg_code code;
 
     assert_true(r->n_queued > 0);
+    ring_pass_gate(r);
     if (!r->is_lost)
         ring_lose(r);
     while (!r->is_lost && oldest->stages_done < p->stages)

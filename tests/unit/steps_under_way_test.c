@@ -14,6 +14,7 @@
 
 #include "support/engine_watch.h"
 #include "support/fake_ring.h"
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "engine/engine.h"
@@ -204,6 +205,274 @@ static void any_mix_of_prompts_cancels_and_failures_gives_the_right_tokens(void 
     assert_true(n < 1000 || (n_lost > 20 && n_failed > 200));
 }
 
+/* ---- what is under way --------------------------------------------------------------------- */
+
+static void a_prompt_is_in_as_many_steps_as_the_pipeline_holds(void **state)
+{
+    (void)state;
+    for (uint32_t depth = 1; depth <= RING_DEPTH_MOST; depth++) {
+        struct rg_engine *e;
+
+        ring_setup(depth, depth, depth, 32);
+        e = open_ring_engine(
+            (struct rg_engine_options){.context = 256, .parallel = 2, .chunk_rows = 8});
+        fill_prompt(&watches[0], 200, depth);
+        submit(e, &watches[0], 5);
+        expect_end(&watches[0], RG_END_LENGTH, 5);
+        assert_int_equal(ring.deepest, depth);
+        assert_int_equal(atomic_load(&ring.n_collected), 25 + 4);
+        rg_engine_close(e);
+    }
+}
+
+static void decode_rows_are_spread_over_the_stages(void **state)
+{
+    enum { N = 8 };
+
+    (void)state;
+    for (uint32_t stages = 1; stages <= 4; stages++) {
+        struct rg_engine *e;
+
+        ring_setup(stages, stages + 1, stages, 64);
+        e = open_ring_engine(
+            (struct rg_engine_options){.context = 96, .parallel = N, .chunk_rows = 512});
+        ring.is_gated = true; /* all of them are there before the first step is back */
+        for (uint32_t i = 0; i < N; i++) {
+            fill_prompt(&watches[i], 2 + i, i);
+            submit(e, &watches[i], 40);
+        }
+        await_gate();
+        ring.decode_most = ring.deepest = ring.decode_steps_most = 0;
+        atomic_store(&ring.is_gated, false);
+        for (uint32_t i = 0; i < N; i++)
+            expect_end(&watches[i], RG_END_LENGTH, 40);
+        assert_int_equal(ring.decode_most, (N + stages - 1) / stages);
+        assert_int_equal(ring.decode_steps_most, stages);
+        await_idle(e);
+        rg_engine_close(e);
+    }
+}
+
+static void decode_rows_slip_between_the_chunks_of_a_prompt(void **state)
+{
+    struct rg_engine *e;
+
+    (void)state;
+    ring_setup(3, 3, 2, 64);
+    ring.is_gated = true;
+    ring.allowed = 4;
+    e = open_ring_engine(
+        (struct rg_engine_options){.context = 512, .parallel = 2, .chunk_rows = 10});
+    fill_prompt(&watches[0], 5, 1);
+    fill_prompt(&watches[1], 400, 2);
+    submit(e, &watches[0], 60);
+    await_gate();
+    submit(e, &watches[1], 1);
+    atomic_store(&ring.is_gated, false);
+    expect_end(&watches[0], RG_END_LENGTH, 60);
+    expect_end(&watches[1], RG_END_LENGTH, 1);
+    assert_int_equal(ring.deepest, 3);
+    /* Three steps are under way, so that every third of the 40 chunks takes a decode row along. */
+    assert_in_range(atomic_load(&ring.n_collected), 60 + 40 - 14, 60 + 40 - 12);
+    rg_engine_close(e);
+}
+
+/* ---- cancel ------------------------------------------------------------------------------ */
+
+static void cancel_ends_at_once_and_keeps_blocks_until_its_steps_are_back(void **state)
+{
+    struct rg_engine_stats stats;
+    struct rg_engine *e;
+
+    (void)state;
+    ring_setup(5, 4, 2, 16);
+    ring.is_gated = true;
+    e = open_ring_engine(
+        (struct rg_engine_options){.context = 256, .parallel = 1, .chunk_rows = 8});
+    fill_prompt(&watches[0], 200, 1);
+    fill_prompt(&watches[1], 100, 2);
+    submit(e, &watches[0], 20);
+    await_gate();
+    submit(e, &watches[1], 6); /* waits for its turn, and for the blocks */
+    rg_engine_cancel(e, watches[0].id);
+    atomic_store(&ring.allowed, 1);
+    expect_end(&watches[0], RG_END_CANCELED, 0);
+    await_gate();
+    rg_engine_stats(e, &stats); /* three of its steps are still out */
+    assert_int_equal(stats.running, 0);
+    assert_int_equal(stats.waiting, 1);
+    assert_int_equal(stats.blocks_used, (200 + 20 - 1 + RING_BLOCK_TOKENS - 1) / RING_BLOCK_TOKENS);
+    assert_int_equal(watches[0].prefill_done, 8);
+    atomic_store(&ring.is_gated, false);
+    expect_end(&watches[1], RG_END_LENGTH, 6);
+    await_idle(e);
+    rg_engine_close(e);
+}
+
+static void *open_gate_soon(void *arg)
+{
+    usleep(50000);
+    atomic_store(&ring.is_gated, false);
+    return arg;
+}
+
+static void closing_takes_back_what_is_under_way(void **state)
+{
+    struct rg_engine *e;
+    pthread_t thread;
+
+    (void)state;
+    ring_setup(6, 6, 3, 32);
+    ring.is_gated = true;
+    ring.allowed = 40;
+    e = open_ring_engine(
+        (struct rg_engine_options){.context = 512, .parallel = 4, .chunk_rows = 4});
+    for (uint32_t i = 0; i < 6; i++) {
+        fill_prompt(&watches[i], 100, i);
+        submit(e, &watches[i], 300);
+    }
+    await_gate();
+    assert_int_equal(pthread_create(&thread, NULL, open_gate_soon, NULL), 0);
+    rg_engine_close(e);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    assert_true(ring.deepest > 1);
+    for (uint32_t i = 0; i < 6; i++)
+        expect_end(&watches[i], RG_END_CANCELED, watches[i].n_tokens);
+}
+
+/* ---- a lost pipeline ----------------------------------------------------------------------- */
+
+static void a_lost_pipeline_refuses_until_it_is_well_again(void **state)
+{
+    struct rg_engine_stats stats;
+    struct rg_engine *e;
+    struct rg_err why;
+    int tries = 0;
+
+    (void)state;
+    ring_setup(7, 4, 2, 32);
+    ring.is_gated = true;
+    e = open_ring_engine(
+        (struct rg_engine_options){.context = 96, .parallel = 2, .chunk_rows = 8});
+    for (uint32_t i = 0; i < 4; i++) { /* two of them wait */
+        fill_prompt(&watches[i], 80, i);
+        submit(e, &watches[i], 10);
+    }
+    await_gate();
+    ring.stay_chance = RING_CHANCES;
+    atomic_store(&ring.is_lost, true);
+    atomic_store(&ring.is_gated, false);
+    for (uint32_t i = 0; i < 4; i++) {
+        expect_end(&watches[i], RG_END_ERROR, 0);
+        assert_int_equal(watches[i].err.code, RG_E_PEER);
+        assert_string_equal(watches[i].err.message, "node 2 is lost");
+    }
+    await_idle(e);
+    rg_engine_stats(e, &stats);
+    assert_int_equal(stats.steps, 0);
+    assert_false(rg_engine_is_broken(e, &why));
+    fill_prompt(&watches[0], 20, 1);
+    assert_int_equal(submit_with_eos(e, &watches[0], 3, -1, &why), RG_E_PEER);
+    assert_string_equal(why.message, "node 2 is lost");
+    rg_engine_wake(e); /* nothing has changed */
+    usleep(20000);
+    assert_int_equal(submit_with_eos(e, &watches[0], 3, -1, &why), RG_E_PEER);
+    atomic_store(&ring.is_lost, false);
+    rg_engine_wake(e);
+    while (submit_with_eos(e, &watches[0], 3, -1, &why) == RG_E_PEER && tries++ < 500)
+        usleep(1000); /* half of what an idle engine's turn takes */
+    expect_end(&watches[0], RG_END_LENGTH, 3);
+    rg_engine_close(e);
+}
+
+static void an_engine_whose_pipeline_was_never_there_refuses_too(void **state)
+{
+    struct rg_engine *e;
+    struct rg_err why;
+
+    (void)state;
+    ring_setup(8, 2, 2, 32);
+    ring.stay_chance = RING_CHANCES;
+    ring.is_lost = true;
+    e = open_ring_engine(
+        (struct rg_engine_options){.context = 96, .parallel = 2, .chunk_rows = 8});
+    for (int i = 0; i < 2; i++) {
+        fill_prompt(&watches[0], 20, 1);
+        if (submit_with_eos(e, &watches[0], 3, -1, &why) == RG_OK) {
+            expect_end(&watches[0], RG_END_ERROR, 0); /* it came before the engine had looked */
+            why = watches[0].err;
+        }
+        assert_int_equal(why.code, RG_E_PEER);
+        assert_string_equal(why.message, "node 2 is lost");
+    }
+    rg_engine_close(e);
+    assert_int_equal(atomic_load(&ring.n_collected), 0);
+}
+
+/* ---- being alive, and short memory --------------------------------------------------------- */
+
+static int64_t silence_ns(struct rg_engine *e)
+{
+    struct rg_engine_stats stats;
+
+    rg_engine_stats(e, &stats);
+    return rg_clock_ns() - stats.heartbeat_ns;
+}
+
+static void a_slow_node_is_not_a_stuck_engine(void **state)
+{
+    (void)state;
+    for (uint32_t stages = 1; stages <= 2; stages++) {
+        struct rg_engine *e;
+
+        ring_setup(9, stages, stages, 32);
+        ring.is_gated = true;
+        e = open_ring_engine(
+            (struct rg_engine_options){.context = 96, .parallel = 1, .chunk_rows = 8});
+        fill_prompt(&watches[0], 20, 1);
+        submit(e, &watches[0], 3);
+        await_gate();
+        usleep(200000);
+        if (stages == 1)
+            assert_true(silence_ns(e) >= 200000000);
+        else
+            assert_true(silence_ns(e) < 200000000);
+        atomic_store(&ring.is_gated, false);
+        expect_end(&watches[0], RG_END_LENGTH, 3);
+        rg_engine_close(e);
+    }
+}
+
+static void without_memory_fewer_steps_are_under_way(void **state)
+{
+    const int64_t live = rg_mem_live();
+    bool was_shallow = false;
+
+    (void)state;
+    for (int64_t n = 1; n < 40; n++) {
+        struct rg_engine *e;
+        enum rg_code code;
+
+        ring_setup(10, 3, 3, 32);
+        e = open_ring_engine(
+            (struct rg_engine_options){.context = 256, .parallel = 1, .chunk_rows = 8});
+        fill_prompt(&watches[0], 24, 1);
+        rg_mem_fail_from(n);
+        code = submit_with_eos(e, &watches[0], 3, -1, NULL);
+        if (code == RG_OK) {
+            expect_end(&watches[0], RG_END_LENGTH, 3);
+            was_shallow = was_shallow || ring.deepest < 3;
+        } else {
+            assert_int_equal(code, RG_E_NOMEM);
+        }
+        rg_mem_fail_from(0);
+        rg_engine_close(e);
+        assert_int_equal(rg_mem_live(), live);
+    }
+    assert_true(was_shallow);
+    assert_int_equal(ring.deepest, 3);
+}
+
 static int no_memory_is_left(void **state)
 {
     (void)state;
@@ -213,6 +482,15 @@ static int no_memory_is_left(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_prompt_is_in_as_many_steps_as_the_pipeline_holds),
+        cmocka_unit_test(decode_rows_are_spread_over_the_stages),
+        cmocka_unit_test(decode_rows_slip_between_the_chunks_of_a_prompt),
+        cmocka_unit_test(cancel_ends_at_once_and_keeps_blocks_until_its_steps_are_back),
+        cmocka_unit_test(closing_takes_back_what_is_under_way),
+        cmocka_unit_test(a_lost_pipeline_refuses_until_it_is_well_again),
+        cmocka_unit_test(an_engine_whose_pipeline_was_never_there_refuses_too),
+        cmocka_unit_test(a_slow_node_is_not_a_stuck_engine),
+        cmocka_unit_test(without_memory_fewer_steps_are_under_way),
         cmocka_unit_test(any_mix_of_prompts_cancels_and_failures_gives_the_right_tokens),
     };
 
