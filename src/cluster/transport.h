@@ -9,8 +9,9 @@
  *            Releasing an open link closes it, and its callbacks may still come until on_close.
  * Limits     RG_LIMIT_LINK_QUEUE messages wait to be sent, then rg_link_send() says RG_E_LIMIT; the
  *            sender of steps never gets there, because the plan bounds steps in flight.  A message
- *            above the limit of its link's kind ends the link.  A receiver that does not read stops
- *            its sender by HTTP/2's flow control.
+ *            above the limit of its link's kind ends the link.  A receiver that does not free its
+ *            frames stops its sender by HTTP/2's flow control: a link reads on while it has at most
+ *            1 MiB of them, or of steps twice the largest.
  * Failure    RG_E_PEER with one line: refused, no route, errno 65 on macOS (Local Network privacy),
  *            TLS, timeout.
  * Identity   with certificates both sides show one of the cluster's authority; the certificate's
@@ -98,9 +99,12 @@ struct rg_payload {
  * the link ends first, and never when this call fails. */
 RG_CHECKED enum rg_code rg_link_send(struct rg_link *l, const void *head, size_t n,
                                      const struct rg_payload *payload, struct rg_err *err);
-/* No more messages from here: the other side gets them all, then the end. */
+/* No more messages from here: the other side gets them all, then the end.  A Forward link that its
+ * dialler finished still carries the answer, until the accepting side finishes it; any other link
+ * ends for both. */
 void rg_link_finish(struct rg_link *l);
-/* Ends it now, in both directions; `why` (one line) goes to the other side when it can. */
+/* Ends it now, in both directions; on_close here says RG_E_CANCELED and `why` (one line), which the
+ * accepting side's close also tells the dialler. */
 void rg_link_close(struct rg_link *l, const char *why);
 void rg_link_release(struct rg_link *l); /* accepts NULL */
 
