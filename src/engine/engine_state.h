@@ -20,8 +20,8 @@ struct rg_engine {
     struct rg_engine_options options;
     struct rg_kv_blocks blocks;
     struct rg_sampler *sampler;
-    struct rg_slot *free_slots;      /* owned; one at least while no step is under way */
-    struct rg_slot *oldest, *newest; /* owned; the steps under way, in their order */
+    struct rg_flight *free_flights;      /* owned; one at least while no step is under way */
+    struct rg_flight *oldest, *newest; /* owned; the steps under way, in their order */
     uint32_t n_under_way;
     uint32_t depth, stages; /* the pipeline's, of when no step was under way */
     uint64_t n_turns;       /* steps that went to the pipeline */
@@ -54,7 +54,7 @@ void rg_engine_end_all(struct rg_engine *e, const struct rg_err *why);
 /* Looks at the pipeline, with no step under way; when it takes none, ends everything. */
 bool rg_engine_check(struct rg_engine *e);
 
-/* Makes the first slot. */
+/* Makes the memory of one step. */
 RG_CHECKED enum rg_code rg_engine_steps_init(struct rg_engine *e, struct rg_err *err);
 void rg_engine_steps_free(struct rg_engine *e);
 /* One turn: fills the pipeline, takes the oldest step back, tells. */

@@ -9,44 +9,44 @@
 #include "base/log.h"
 #include "engine/engine_state.h"
 
-/* ---- slots ----------------------------------------------------------------------------------- */
+/* ---- flights --------------------------------------------------------------------------------- */
 
 enum rg_code rg_engine_steps_init(struct rg_engine *e, struct rg_err *err)
 {
-    return rg_slot_new(&e->free_slots, e->options.chunk_rows, e->options.parallel,
-                       e->pipeline->vocab_size, err);
+    return rg_flight_new(&e->free_flights, e->options.chunk_rows, e->options.parallel,
+                         e->pipeline->vocab_size, err);
 }
 
-static void free_slots(struct rg_slot *s)
+static void free_list(struct rg_flight *s)
 {
     while (s) {
-        struct rg_slot *next = s->next;
+        struct rg_flight *next = s->next;
 
-        rg_slot_free(s);
+        rg_flight_free(s);
         s = next;
     }
 }
 
 void rg_engine_steps_free(struct rg_engine *e)
 {
-    free_slots(e->free_slots);
+    free_list(e->free_flights);
     assert(!e->oldest);
 }
 
-/* The first of the free slots, or NULL: without memory for one more, fewer steps are under way. */
-static struct rg_slot *get_slot(struct rg_engine *e)
+/* The first of the free ones, or NULL: without memory for one more, fewer steps are under way. */
+static struct rg_flight *get_flight(struct rg_engine *e)
 {
-    if (!e->free_slots &&
-        rg_slot_new(&e->free_slots, e->options.chunk_rows, e->options.parallel,
-                    e->pipeline->vocab_size, NULL) != RG_OK)
+    if (!e->free_flights &&
+        rg_flight_new(&e->free_flights, e->options.chunk_rows, e->options.parallel,
+                      e->pipeline->vocab_size, NULL) != RG_OK)
         return NULL;
-    return e->free_slots;
+    return e->free_flights;
 }
 
-static void take_slot(struct rg_engine *e, struct rg_slot *s)
+static void take_off(struct rg_engine *e, struct rg_flight *s)
 {
-    assert(s == e->free_slots);
-    e->free_slots = s->next;
+    assert(s == e->free_flights);
+    e->free_flights = s->next;
     s->next = NULL;
     if (e->newest)
         e->newest->next = s;
@@ -56,15 +56,15 @@ static void take_slot(struct rg_engine *e, struct rg_slot *s)
     e->n_under_way++;
 }
 
-static void give_slot(struct rg_engine *e, struct rg_slot *s)
+static void land(struct rg_engine *e, struct rg_flight *s)
 {
     assert(s == e->oldest);
     e->oldest = s->next;
     if (!e->oldest)
         e->newest = NULL;
     e->n_under_way--;
-    s->next = e->free_slots;
-    e->free_slots = s;
+    s->next = e->free_flights;
+    e->free_flights = s;
 }
 
 /* ---- what came back -------------------------------------------------------------------------- */
@@ -119,7 +119,7 @@ static void bury(struct rg_engine *e, struct rg_sequence *q)
     rg_sequence_free(q);
 }
 
-static void settle_member(struct rg_engine *e, const struct rg_slot *s, uint32_t i,
+static void settle_member(struct rg_engine *e, const struct rg_flight *s, uint32_t i,
                           const float *logits, const struct rg_err *failure)
 {
     struct rg_sequence *q = s->members[i];
@@ -138,7 +138,7 @@ static void settle_member(struct rg_engine *e, const struct rg_slot *s, uint32_t
 }
 
 /* Each member gets what the step is worth; failure NULL: it went well. */
-static void settle(struct rg_engine *e, const struct rg_slot *s, const struct rg_err *failure)
+static void settle(struct rg_engine *e, const struct rg_flight *s, const struct rg_err *failure)
 {
     const struct rg_pipe_step *step = &s->step;
     uint32_t logit = 0;
@@ -156,7 +156,7 @@ static void settle(struct rg_engine *e, const struct rg_slot *s, const struct rg
 /* Takes the oldest step back.  When it failed, its sequences are in trouble. */
 static enum rg_code collect(struct rg_engine *e, struct rg_err *err)
 {
-    struct rg_slot *s = e->oldest;
+    struct rg_flight *s = e->oldest;
     struct rg_pipe_step *done = NULL;
     struct rg_err failure = {0};
     enum rg_code code;
@@ -172,7 +172,7 @@ static enum rg_code collect(struct rg_engine *e, struct rg_err *err)
     e->stats.steps += code == RG_OK;
     pthread_mutex_unlock(&e->lock);
     settle(e, s, code == RG_OK ? NULL : &failure);
-    give_slot(e, s);
+    land(e, s);
     if (code != RG_OK)
         *err = failure;
     return code;
@@ -188,7 +188,7 @@ static uint32_t decode_rows(const struct rg_engine *e)
 
     for (uint32_t i = 0; i < e->stats.running; i++)
         n_sequences += rg_sequence_is_decoding(e->running[i]);
-    for (const struct rg_slot *s = e->oldest; s; s = s->next)
+    for (const struct rg_flight *s = e->oldest; s; s = s->next)
         n_steps += s->n_decode > 0;
     return n_steps < e->stages ? (n_sequences + e->stages - 1) / e->stages : 0;
 }
@@ -199,10 +199,10 @@ static enum rg_code submit(struct rg_engine *e, struct rg_sequence *const *runni
 {
     const struct rg_plan_rule rule = {.chunk_rows = e->options.chunk_rows,
                                       .decode_rows = n == 1 ? 1 : decode_rows(e)};
-    struct rg_slot *s = get_slot(e);
+    struct rg_flight *s = get_flight(e);
     enum rg_code code;
 
-    *went = s && rg_slot_plan(s, &rule, running, n);
+    *went = s && rg_flight_plan(s, &rule, running, n);
     if (!*went)
         return RG_OK;
     code = e->pipeline->ops->submit(e->pipeline, &s->step, err);
@@ -211,8 +211,8 @@ static enum rg_code submit(struct rg_engine *e, struct rg_sequence *const *runni
             s->members[i]->trouble = *err;
         return code;
     }
-    take_slot(e, s);
-    rg_slot_went(s, ++e->n_turns);
+    take_off(e, s);
+    rg_flight_went(s, ++e->n_turns);
     return RG_OK;
 }
 

@@ -6,10 +6,10 @@
 
 #include "base/mem.h"
 
-enum rg_code rg_slot_new(struct rg_slot **out, uint32_t chunk_rows, uint32_t parallel,
-                         uint32_t vocab_size, struct rg_err *err)
+enum rg_code rg_flight_new(struct rg_flight **out, uint32_t chunk_rows, uint32_t parallel,
+                           uint32_t vocab_size, struct rg_err *err)
 {
-    struct rg_slot *s = rg_calloc(1, sizeof(*s));
+    struct rg_flight *s = rg_calloc(1, sizeof(*s));
 
     *out = NULL;
     if (s) {
@@ -20,14 +20,14 @@ enum rg_code rg_slot_new(struct rg_slot **out, uint32_t chunk_rows, uint32_t par
         s->logits = rg_calloc((size_t)parallel * vocab_size, sizeof(*s->logits));
     }
     if (!s || !s->rows || !s->members || !s->tokens || !s->logit_rows || !s->logits) {
-        rg_slot_free(s);
+        rg_flight_free(s);
         return rg_fail(err, RG_E_NOMEM, "engine: no memory for steps of %u sequences", parallel);
     }
     *out = s;
     return RG_OK;
 }
 
-void rg_slot_free(struct rg_slot *s)
+void rg_flight_free(struct rg_flight *s)
 {
     if (!s)
         return;
@@ -49,7 +49,7 @@ static bool goes_before(const struct rg_sequence *a, const struct rg_sequence *b
 /* Decode rows first, the one that waits longest before the others; then prompts by what they have
  * left, the shortest first: handing each an equal part of what remains then gives every one its
  * fair share. */
-static uint32_t order_members(struct rg_slot *s, struct rg_sequence *const *running, uint32_t n)
+static uint32_t order_members(struct rg_flight *s, struct rg_sequence *const *running, uint32_t n)
 {
     uint32_t n_members = 0;
 
@@ -69,7 +69,7 @@ static uint32_t order_members(struct rg_slot *s, struct rg_sequence *const *runn
 }
 
 /* Takes out the decode rows that are too many for this step. */
-static uint32_t cut_decode(struct rg_slot *s, uint32_t n, uint32_t most)
+static uint32_t cut_decode(struct rg_flight *s, uint32_t n, uint32_t most)
 {
     uint32_t kept = 0;
 
@@ -85,7 +85,7 @@ static uint32_t cut_decode(struct rg_slot *s, uint32_t n, uint32_t most)
     return kept;
 }
 
-static void add_rows(struct rg_slot *s, uint32_t i, uint32_t n_rows)
+static void add_rows(struct rg_flight *s, uint32_t i, uint32_t n_rows)
 {
     const struct rg_sequence *q = s->members[i];
     struct rg_batch *batch = &s->step.batch;
@@ -101,8 +101,8 @@ static void add_rows(struct rg_slot *s, uint32_t i, uint32_t n_rows)
         s->logit_rows[s->step.n_logit_rows++] = batch->n_rows - 1;
 }
 
-bool rg_slot_plan(struct rg_slot *s, const struct rg_plan_rule *rule,
-                  struct rg_sequence *const *running, uint32_t n)
+bool rg_flight_plan(struct rg_flight *s, const struct rg_plan_rule *rule,
+                    struct rg_sequence *const *running, uint32_t n)
 {
     uint32_t budget = rule->chunk_rows;
 
@@ -123,7 +123,7 @@ bool rg_slot_plan(struct rg_slot *s, const struct rg_plan_rule *rule,
     return n > 0;
 }
 
-void rg_slot_went(struct rg_slot *s, uint64_t turn)
+void rg_flight_went(struct rg_flight *s, uint64_t turn)
 {
     for (uint32_t i = 0; i < s->step.batch.n_seqs; i++) {
         struct rg_sequence *q = s->members[i];

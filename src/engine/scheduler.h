@@ -5,7 +5,7 @@
  * ones.  So no prompt, however long, keeps another one waiting.
  * A row is taken once: a prompt's next chunk may be in a step while the chunk before it is still
  * under way, a decode row only follows the token that was sampled.
- * Memory     everything of a slot is allocated when it is made; planning allocates nothing. */
+ * Memory     everything of a flight is allocated when it is made; planning allocates nothing. */
 #ifndef RG_ENGINE_SCHEDULER_H
 #define RG_ENGINE_SCHEDULER_H
 
@@ -15,9 +15,9 @@
 #include "engine/pipeline.h"
 #include "engine/sequence.h"
 
-/* One step and all that it points to. */
-struct rg_slot {
-    struct rg_slot *next; /* in the list that it is in */
+/* One step with all that it points to, from its plan until it is back. */
+struct rg_flight {
+    struct rg_flight *next; /* in the list that it is in */
     struct rg_pipe_step step;
     struct rg_seq_rows *rows;     /* owned [parallel]: what step.batch.seqs points to */
     struct rg_sequence **members; /* owned [parallel]: whose rows they are */
@@ -27,21 +27,21 @@ struct rg_slot {
     uint32_t n_decode;            /* decode rows in it */
 };
 
-RG_CHECKED enum rg_code rg_slot_new(struct rg_slot **out, uint32_t chunk_rows, uint32_t parallel,
-                                    uint32_t vocab_size, struct rg_err *err);
-void rg_slot_free(struct rg_slot *s); /* accepts NULL */
+RG_CHECKED enum rg_code rg_flight_new(struct rg_flight **out, uint32_t chunk_rows,
+                                      uint32_t parallel, uint32_t vocab_size, struct rg_err *err);
+void rg_flight_free(struct rg_flight *s); /* accepts NULL */
 
 struct rg_plan_rule {
     uint32_t chunk_rows;  /* prefill rows */
     uint32_t decode_rows; /* at most so many decode rows, of those that wait longest */
 };
 
-/* Fills the slot with rows of the n running sequences; false when none of them has a row that can
+/* Fills it with rows of the n running sequences; false when none of them has a row that can
  * go.  The sequences don't change. */
-RG_CHECKED bool rg_slot_plan(struct rg_slot *s, const struct rg_plan_rule *rule,
-                             struct rg_sequence *const *running, uint32_t n);
+RG_CHECKED bool rg_flight_plan(struct rg_flight *s, const struct rg_plan_rule *rule,
+                               struct rg_sequence *const *running, uint32_t n);
 
 /* The step went to the pipeline as the turn-th one: its rows are scheduled. */
-void rg_slot_went(struct rg_slot *s, uint64_t turn);
+void rg_flight_went(struct rg_flight *s, uint64_t turn);
 
 #endif
