@@ -1,4 +1,5 @@
-/* eval.c - runs a list of tokens through the model in chunks and writes all logits. */
+/* eval.c - runs a list of tokens through the model, here or around a ring, in chunks, and writes
+ * all logits. */
 #include "cli/eval.h"
 
 #include <errno.h>
@@ -8,6 +9,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/mem.h"
+#include "cli/ring_head.h"
 #include "engine/pipeline.h"
 
 enum { CHUNK_DEFAULT = 128, BLOCK_TOKENS = 64, TOKENS_FILE_BYTES = 64 << 20 };
@@ -16,7 +18,8 @@ struct eval {
     struct rg_checkpoint *checkpoint;
     struct rg_backend *backend;
     struct rg_model *model;
-    struct rg_pipeline *pipeline;
+    struct rg_pipeline *pipeline; /* the ring's, when there is one */
+    struct rg_ring_head *ring;
     int32_t *tokens; /* owned [n] */
     uint32_t n, chunk;
     uint32_t *blocks; /* owned: 0, 1, 2, ... */
@@ -27,7 +30,10 @@ struct eval {
 
 static void close_eval(struct eval *e)
 {
-    rg_pipeline_close(e->pipeline);
+    if (e->ring)
+        rg_ring_head_close(e->ring);
+    else
+        rg_pipeline_close(e->pipeline);
     rg_model_close(e->model);
     rg_backend_close(e->backend);
     rg_checkpoint_close(e->checkpoint);
@@ -153,25 +159,25 @@ static enum rg_code write_logits(struct eval *e, const char *file, struct rg_err
 
 /* ---- opening --------------------------------------------------------------------------------- */
 
-static enum rg_code open_checkpoint(struct eval *e, const struct rg_llm_options *o,
+static enum rg_code open_checkpoint(struct eval *e, const struct rg_llm_options *o, bool in_ring,
                                     struct rg_err *err)
 {
+    const struct rg_checkpoint_options options = {.headers_only = in_ring, .may_lack = in_ring};
     char *dir, *name;
     enum rg_code code = rg_checkpoint_resolve(&dir, &name, o->model, o->registry, err);
 
     if (code != RG_OK)
         return code;
-    code = rg_checkpoint_open(&e->checkpoint, dir, &rg_checkpoint_mapped, err);
+    code = rg_checkpoint_open(&e->checkpoint, dir, &options, err);
     rg_free(dir);
     rg_free(name);
     return code;
 }
 
-static enum rg_code open_model(struct eval *e, const struct rg_llm_options *o, struct rg_err *err)
+static enum rg_code open_local(struct eval *e, const struct rg_llm_options *o, uint32_t n_blocks,
+                               struct rg_err *err)
 {
-    const struct rg_model_config *c = &e->checkpoint->config;
-    const struct rg_model_part part = rg_model_whole(c);
-    const uint32_t n_blocks = (e->n + BLOCK_TOKENS - 1) / BLOCK_TOKENS;
+    const struct rg_model_part part = rg_model_whole(&e->checkpoint->config);
     enum rg_code code = rg_backend_open(&e->backend, &o->backend, err);
 
     if (code == RG_OK)
@@ -179,11 +185,35 @@ static enum rg_code open_model(struct eval *e, const struct rg_llm_options *o, s
     if (code == RG_OK)
         code = rg_pipeline_local_open(&e->pipeline, e->checkpoint, e->model, e->backend, n_blocks,
                                       BLOCK_TOKENS, err);
+    return code;
+}
+
+static enum rg_code open_ring(struct eval *e, const struct rg_options *flags,
+                              const struct rg_llm_options *o, struct rg_err *err)
+{
+    struct rg_node_options node;
+    enum rg_code code = rg_node_options_from_flags(&node, flags, o, err);
+
+    if (code == RG_OK)
+        code = rg_ring_head_open(&e->ring, &node, e->checkpoint, e->n, e->chunk, err);
+    if (code == RG_OK)
+        e->pipeline = rg_ring_head_pipeline(e->ring);
+    return code;
+}
+
+static enum rg_code open_model(struct eval *e, const struct rg_options *flags,
+                               const struct rg_llm_options *o, struct rg_err *err)
+{
+    const uint32_t n_blocks = (e->n + BLOCK_TOKENS - 1) / BLOCK_TOKENS;
+    enum rg_code code =
+        flags->discovery ? open_ring(e, flags, o, err) : open_local(e, o, n_blocks, err);
+
     if (code != RG_OK)
         return code;
     e->blocks = rg_calloc(n_blocks, sizeof(*e->blocks));
     e->rows = rg_calloc(e->chunk, sizeof(*e->rows));
-    e->logits = rg_calloc((size_t)e->chunk * c->vocab_size, sizeof(*e->logits));
+    e->logits =
+        rg_calloc((size_t)e->chunk * e->checkpoint->config.vocab_size, sizeof(*e->logits));
     if (!e->blocks || !e->rows || !e->logits)
         return rg_fail(err, RG_E_NOMEM, "eval: no memory for %u rows of logits: lower --chunk",
                        e->chunk);
@@ -194,22 +224,26 @@ static enum rg_code open_model(struct eval *e, const struct rg_llm_options *o, s
     return RG_OK;
 }
 
-enum rg_code rg_eval(const struct rg_llm_options *options, const char *tokens_file,
-                     const char *npy_out, uint32_t chunk, struct rg_err *err)
+enum rg_code rg_eval(const struct rg_options *flags, const struct rg_llm_options *options,
+                     struct rg_err *err)
 {
     struct eval e = {0};
-    enum rg_code code = open_checkpoint(&e, options, err);
+    enum rg_code code = RG_OK;
 
+    if (!flags->tokens || !flags->logits)
+        code = rg_fail(err, RG_E_USAGE, "eval: give --tokens FILE and --logits OUT.npy");
     if (code == RG_OK)
-        code = read_tokens(&e, tokens_file, err);
+        code = open_checkpoint(&e, options, flags->discovery != NULL, err);
+    if (code == RG_OK)
+        code = read_tokens(&e, flags->tokens, err);
     if (code == RG_OK) {
-        e.chunk = chunk > 0 ? chunk : CHUNK_DEFAULT;
+        e.chunk = flags->chunk > 0 ? (uint32_t)flags->chunk : CHUNK_DEFAULT;
         if (e.chunk > e.n)
             e.chunk = e.n;
-        code = open_model(&e, options, err);
+        code = open_model(&e, flags, options, err);
     }
     if (code == RG_OK)
-        code = write_logits(&e, npy_out, err);
+        code = write_logits(&e, flags->logits, err);
     close_eval(&e);
     return code;
 }

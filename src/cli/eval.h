@@ -2,14 +2,14 @@
 #ifndef RG_CLI_EVAL_H
 #define RG_CLI_EVAL_H
 
-#include <stdint.h>
-
 #include "base/err.h"
+#include "cli/options.h"
 #include "engine/llm.h"
 
-/* tokens_file: a JSON array of ids.  npy_out: .npy v1.0, '<f4', C order, [n][vocab_size]; row i
- * follows token i.  chunk: rows per step; 0: 128. */
-RG_CHECKED enum rg_code rg_eval(const struct rg_llm_options *options, const char *tokens_file,
-                                const char *npy_out, uint32_t chunk, struct rg_err *err);
+/* --tokens: a JSON array of ids.  --logits: .npy v1.0, '<f4', C order, [n][vocab_size]; row i
+ * follows token i.  --chunk: rows per step [128].  With --discovery-config-path this process is the
+ * head of a ring. */
+RG_CHECKED enum rg_code rg_eval(const struct rg_options *flags,
+                                const struct rg_llm_options *options, struct rg_err *err);
 
 #endif

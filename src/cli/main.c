@@ -76,9 +76,7 @@ static enum rg_code run_with_model(const struct rg_options *o, struct rg_err *er
         return rg_serve(o, &llm, err);
     if (o->command == RG_COMMAND_BENCH)
         return rg_bench(o, &llm, err);
-    if (!o->tokens || !o->logits)
-        return rg_fail(err, RG_E_USAGE, "eval: give --tokens FILE and --logits OUT.npy");
-    return rg_eval(&llm, o->tokens, o->logits, (uint32_t)o->chunk, err);
+    return rg_eval(o, &llm, err);
 }
 
 static enum rg_code run_command(const struct rg_options *o, struct rg_err *err)

@@ -1,5 +1,5 @@
 /* serve.c - wires the API to a model that is loaded on a worker thread while /health already
- * answers.
+ * answers, or to a node of a ring.
  *
  * One loop on this thread.  States: loading -> serving -> draining; a failed load drains too. */
 #include "cli/serve.h"
@@ -15,6 +15,7 @@
 #include "base/limits.h"
 #include "base/log.h"
 #include "cli/load_progress.h"
+#include "cli/ring_serve.h"
 #include "cli/uv_heap.h"
 
 struct daemon {
@@ -24,6 +25,7 @@ struct daemon {
     struct rg_llm_options options;
     struct rg_api *api;
     struct rg_llm *llm;
+    struct rg_ring_serve *ring; /* NULL: this machine serves alone */
     enum rg_code load_code;
     struct rg_err load_err;
     struct rg_load_progress progress;
@@ -77,14 +79,35 @@ static void on_loaded(uv_work_t *work, int status)
            rg_backend_threads(d->llm->backend), (long long)(rg_clock_ms() - d->load_begin_ms));
 }
 
+static void on_ring_failed(void *ud, const struct rg_err *why)
+{
+    struct daemon *d = ud;
+
+    if (d->load_code)
+        return;
+    d->load_code = why->code;
+    d->load_err = *why;
+    drain(d, 0);
+}
+
 /* ---- ending ---------------------------------------------------------------------------------- */
 
-static void on_closed(void *ud)
+static void close_signals(void *ud)
 {
     struct daemon *d = ud;
 
     uv_close((uv_handle_t *)&d->on_term, NULL);
     uv_close((uv_handle_t *)&d->on_int, NULL);
+}
+
+static void on_closed(void *ud)
+{
+    struct daemon *d = ud;
+
+    if (d->ring)
+        rg_ring_serve_close(d->ring, close_signals, d);
+    else
+        close_signals(d);
 }
 
 static void on_signal(uv_signal_t *handle, int number)
@@ -129,6 +152,15 @@ static enum rg_code catch_signals(struct daemon *d, struct rg_err *err)
     return rg_fail(err, RG_E_IO, "signals: %s", uv_strerror(status));
 }
 
+static void begin_loading(struct daemon *d)
+{
+    d->load.data = d;
+    d->loading = true;
+    d->load_begin_ms = rg_clock_ms();
+    rg_load_progress_begin(&d->progress);
+    uv_queue_work(&d->loop, &d->load, load, on_loaded);
+}
+
 static enum rg_code start(struct daemon *d, const struct rg_options *o, struct rg_err *err)
 {
     const struct rg_api_options api = {.host = o->api_host,
@@ -144,11 +176,15 @@ static enum rg_code start(struct daemon *d, const struct rg_options *o, struct r
         rg_api_drain(d->api, 0, NULL, NULL);
         return code;
     }
-    d->load.data = d;
-    d->loading = true;
-    d->load_begin_ms = rg_clock_ms();
-    rg_load_progress_begin(&d->progress);
-    uv_queue_work(&d->loop, &d->load, load, on_loaded);
+    if (o->discovery)
+        code = rg_ring_serve_open(&d->ring, &d->loop, d->api, o, &d->options, on_ring_failed, d,
+                                  err);
+    else
+        begin_loading(d);
+    if (code) {
+        rg_api_drain(d->api, 0, on_closed, d);
+        return code;
+    }
     rg_log(RG_LOG_INFO, "serve", "listening", "address=%s port=%u model=%s", o->api_host,
            rg_api_port(d->api), o->model);
     return RG_OK;
@@ -187,8 +223,10 @@ enum rg_code rg_serve(const struct rg_options *o, const struct rg_llm_options *l
         return code;
     signal(SIGPIPE, SIG_IGN);
     rg_uv_use_our_heap();
-    d.options.on_progress = on_progress;
-    d.options.ud = &d;
+    if (!o->discovery) {
+        d.options.on_progress = on_progress;
+        d.options.ud = &d;
+    }
 
     const int status = uv_loop_init(&d.loop);
 
