@@ -12,12 +12,18 @@ COUNT = "Count from 3 to 9."
 LONG = {"max_tokens": 1500, "logit_bias": NO_END}
 
 
-def same_for_all(payload):
-    """A stream's event without what differs from request to request."""
-    if payload == "[DONE]":
-        return payload
-    event = json.loads(payload)
-    return {k: v for k, v in event.items() if k not in ("id", "created")}
+def merged(data):
+    """A stream as one event: what differs from request to request is gone, and so is where the text was
+    cut, which is a matter of time."""
+    check(data[-1] == "[DONE]", data[-1:])
+    kept, text = [], ""
+    for event in map(json.loads, data[:-1]):
+        for choice in event["choices"]:
+            text += choice["delta"].pop("content", None) or ""
+        event = {k: v for k, v in event.items() if k not in ("id", "created")}
+        if not kept or kept[-1] != event:
+            kept.append(event)
+    return text, kept
 
 
 def test_two_nodes_answer_as_one(lab):
@@ -32,8 +38,8 @@ def test_two_nodes_answer_as_one(lab):
             for node in ring.nodes:
                 node.ask(ring.chat(text)).check_whole(want)
                 got = node.ask(ring.chat(text, stream=True)).check_whole(want)
-                check([same_for_all(p) for p in got.data] == [same_for_all(p) for p in events.data],
-                      node.log_path.name, got.data[:2], events.data[:2])
+                check(merged(got.data) == merged(events.data), node.log_path.name, merged(got.data),
+                      merged(events.data))
         for method, path, body in (("GET", "/v1/models", None), ("GET", "/nothing", None),
                                    ("DELETE", "/v1/models", None),
                                    ("POST", "/v1/chat/completions", b"{"),
@@ -75,34 +81,40 @@ def layers_done(ring, i):
 def test_sixteen_at_once_answer_as_alone(lab):
     """through both ports, streamed; afterwards descriptors, threads and memory are as before"""
     tiny = lab.tiny()
-    texts = [f"Number {i}" for i in range(16)]
+    texts = [f"Number {i}" for i in range(4)]
     fields = {"max_tokens": 150, "logit_bias": NO_END}
-    want = [lab.right(tiny, t, **fields) for t in texts[:4]]
+    want = [lab.right(tiny, t, **fields) for t in texts]
     with lab.ring(2, tiny) as ring:
         ring.start("--parallel", 8)
-        ring.head.ask(ring.chat(texts[0], **fields)).check_whole(want[0])
+        at_once(ring, texts, want, fields)  # libraries start their threads with the first work
         before = [n.holds() for n in ring.nodes]
-        replies = [None] * 16
-
-        def ask(i):
-            replies[i] = ring.nodes[i % 2].ask(ring.chat(texts[i // 4], stream=True, **fields))
-
-        threads = [threading.Thread(target=ask, args=(i,)) for i in range(16)]
-        for t in threads:
-            t.start()
-        for t in threads:
-            t.join()
-        for i, reply in enumerate(replies):
-            reply.check_whole(want[i // 4])
+        for _ in range(3):
+            at_once(ring, texts, want, fields)
         settled(ring, before)
         ring.stop()
 
 
+def at_once(ring, texts, want, fields):
+    replies = [None] * 16
+
+    def ask(i):
+        replies[i] = ring.nodes[i % 2].ask(ring.chat(texts[i // 4], stream=True, **fields))
+
+    threads = [threading.Thread(target=ask, args=(i,)) for i in range(16)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    for i, reply in enumerate(replies):
+        reply.check_whole(want[i // 4])
+
+
 def settled(ring, before, seconds=5, memory=32 << 20):
-    """Descriptors, threads and memory are back where they were."""
+    """Descriptors, threads and memory are back where they were.  gRPC's pools may have grown by a few."""
     def back():
-        return all(n.holds()[0] <= b[0] and n.holds()[1] <= b[1] and n.holds()[2] <= b[2] + memory
-                   for n, b in zip(ring.nodes, before))
+        now = [n.holds() for n in ring.nodes]
+        return all(a[0] <= b[0] + 2 and a[1] <= b[1] + 4 and a[2] <= b[2] + memory
+                   for a, b in zip(now, before))
 
     return until(back, seconds, lambda: f"before {before}, now {[n.holds() for n in ring.nodes]}")
 
@@ -119,11 +131,12 @@ def test_a_client_that_leaves_a_forwarded_stream(lab):
             c = ring.nodes[1].connection()
             c.request("POST", "/v1/chat/completions", json.dumps(
                 ring.chat("Go", stream=True, **LONG)), {"Content-Type": "application/json"})
+            sock = c.sock  # the response takes it over
             r = c.getresponse()
             for _ in range(6):
                 r.readline()
-            c.sock.shutdown(socket.SHUT_RDWR)
-            c.close()
+            sock.shutdown(socket.SHUT_RDWR)
+            r.close()
         settled(ring, before)
         until(lambda: idle(ring), 3, "a node still computes for a client that left")
         ring.nodes[1].ask(ring.chat("Stay", max_tokens=20, logit_bias=NO_END)).check_whole(want)

@@ -377,6 +377,17 @@ class Lab:
             self.models[layers] = path
         return self.models[layers]
 
+    def sparse_kimi(self):
+        """Kimi-K2 in full size, its data a hole; with the demo model's tokenizer and template."""
+        if "kimi" not in self.models:
+            path = self.scratch / "Kimi-K2-sparse"
+            subprocess.run([sys.executable, ROOT / "tools" / "make_sparse_kimi", path], check=True,
+                           timeout=120, capture_output=True)
+            for file in ("tiktoken.model", "tokenizer_config.json", "chat_template.jinja"):
+                shutil.copy(DEMO / file, path)
+            self.models["kimi"] = path
+        return self.models["kimi"]
+
     def right(self, model, text, **fields):
         """What one node says: the text of the fault-free answer."""
         key = (str(model), text, json.dumps(fields, sort_keys=True))

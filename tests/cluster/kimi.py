@@ -1,7 +1,6 @@
 """Kimi-K2 in full size without its data (511 GB of zeros) on an M2 of 192 GB and an M3 of 512 GB."""
 import json
 import subprocess
-import sys
 import time
 
 from harness import ROOT, check
@@ -10,19 +9,9 @@ from marks import long, needs
 MEMORY = [196608, 524288]  # MiB
 
 
-def sparse(lab):
-    target = lab.scratch / "Kimi-K2-sparse"
-    if not target.exists():
-        subprocess.run([sys.executable, ROOT / "tools" / "make_sparse_kimi", target], check=True, timeout=120,
-                       capture_output=True)
-        for file in ("tiktoken.model", "tokenizer_config.json", "chat_template.jinja"):
-            (target / file).write_bytes((ROOT / "config" / "demo-model" / file).read_bytes())
-    return target
-
-
 def test_the_plan_of_the_two_macs(lab):
     """layers 0-43 on the M3 and 44-60 on the M2, from headers alone"""
-    model = sparse(lab)
+    model = lab.sparse_kimi()
     begin = time.monotonic()
     p = subprocess.run([lab.binary, "plan", model, "--discovery-config-path",
                         ROOT / "config" / "discovery.json", "--json"], capture_output=True, text=True)
@@ -49,7 +38,7 @@ def private_bytes(pid):
 @needs("hosts")
 def test_one_token_all_the_way_round(lab):
     """both load in 10 s; a token takes long, and busy is not dead"""
-    model = sparse(lab)
+    model = lab.sparse_kimi()
     with lab.ring(2, model, lan=True, memory=MEMORY) as ring:
         begin = time.monotonic()
         ring.start("--overcommit", "--ctx", 512, "--parallel", 1, "--threads", 2, wait=False)
