@@ -25,7 +25,6 @@ const char *rg_node_head_id(const struct rg_node *n)
 static void view_self(struct rg_node *n, struct rg_peer_view *v)
 {
     *v = (struct rg_peer_view){.state = RG_PEER_UP,
-                               .layers_done = 0,
                                .ready = n->load_told,
                                .memory_bytes = n->hello.memory_bytes,
                                .claimed_bytes = n->hello.claimed_bytes};
@@ -82,6 +81,8 @@ void rg_node_status(struct rg_node *n, struct rg_node_status *out)
     }
     for (uint32_t i = 0; i < n->discovery.n; i++)
         view(n, i, p, &out->nodes[i]);
+    out->nodes[n->self].peer.layers_done = out->ring.layers_done;
+    out->nodes[n->self].peer.busy = out->ring.busy;
     if (out->state != RG_EPOCH_RUNNING && n->membership)
         rg_membership_reason(n->membership, out->reason, sizeof out->reason);
     else if (!n->membership)
