@@ -1,4 +1,4 @@
-/* transport_tls_test.c - who may talk to whom: certificates that fit, and each kind that doesn't. */
+/* transport_tls_test.c - who may talk to whom: certificates that fit, and those that do not. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
