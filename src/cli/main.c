@@ -12,11 +12,13 @@
 #include "cli/eval.h"
 #include "cli/inspect.h"
 #include "cli/llm_options.h"
+#include "cli/log_file.h"
 #include "cli/options.h"
 #include "cli/plan.h"
 #include "cli/render.h"
 #include "cli/run.h"
 #include "cli/serve.h"
+#include "cli/service.h"
 #include "cli/tokenize.h"
 #include "cli/version.h"
 
@@ -88,6 +90,8 @@ static enum rg_code run_command(const struct rg_options *o, struct rg_err *err)
 
     enum rg_code code = set_up_log(o, err);
 
+    if (!code && o->log_file)
+        code = rg_log_file_use(o->log_file, err);
     if (!code)
         code = notice_exo_flags(o, err);
     if (code)
@@ -103,6 +107,8 @@ static enum rg_code run_command(const struct rg_options *o, struct rg_err *err)
         return rg_certs(o->discovery, o->out, err);
     case RG_COMMAND_RUN:
         return rg_run(o, err);
+    case RG_COMMAND_SERVICE:
+        return rg_service(o, err);
     case RG_COMMAND_TOKENIZE:
     case RG_COMMAND_RENDER:
         return tokenize_or_render(o, err);

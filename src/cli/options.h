@@ -36,7 +36,7 @@ struct rg_options {
     const char *model; /* the positional argument, or --default-model */
 
     const char *config, *registry;
-    const char *log_level, *log_format;
+    const char *log_level, *log_format, *log_file;
 
     const char *api_host, *api_key_file;
     int64_t api_port;
@@ -52,6 +52,7 @@ struct rg_options {
     bool deep;            /* doctor */
     const char *action;   /* service: install or uninstall */
     const char *user;
+    const char *init; /* service: launchd or systemd; NULL: this machine's */
     bool dry_run;
 
     int64_t threads, ctx, parallel, chunk;

@@ -26,6 +26,7 @@ sys.path.insert(0, str(ROOT / "tests" / "api"))
 
 import damaged
 import plan
+import service
 import sparse_kimi
 import tiny_model
 from client import Failure, check
@@ -323,7 +324,7 @@ def main():
     passed = failed = 0
     with tempfile.TemporaryDirectory() as work:
         renga = Renga(a.binary, work)
-        tests = [t for part in (sys.modules[__name__], damaged, plan, sparse_kimi)
+        tests = [t for part in (sys.modules[__name__], damaged, plan, service, sparse_kimi)
                  for t in vars(part).items() if t[0].startswith("test_")]
         for name, fn in tests:
             if a.filter not in name:
