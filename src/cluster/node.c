@@ -24,8 +24,13 @@ static bool on_accept(void *ud, struct rg_link *l, enum rg_link_kind kind, const
     pthread_mutex_lock(&n->lock);
     ready = n->takes_links;
     pthread_mutex_unlock(&n->lock);
-    if (!ready)
-        return false;
+    if (!ready) {
+        /* Accepted and ended, because a refusal has no words. */
+        *events = (struct rg_link_events){0};
+        rg_link_close(l, "this node is starting or ending");
+        rg_link_release(l);
+        return true;
+    }
     switch (kind) {
     case RG_LINK_CONTROL:
         return rg_node_accept_control(n, l, names, address, events, link_ud);

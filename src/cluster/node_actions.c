@@ -116,8 +116,6 @@ static void start(struct rg_node *n, struct rg_epoch epoch)
 
 static void stop(struct rg_node *n, const struct rg_member_action *a)
 {
-    rg_log(RG_LOG_WARN, "cluster", a->err.message, "epoch=%016" PRIx64 ".%" PRIu64, a->epoch.boot,
-           a->epoch.n);
     rg_ring_stop(n->ring, &a->err);
     rg_node_load_stop(n);
     /* A worker waits for a better plan; a head that once served waits for better nodes. */
