@@ -60,7 +60,7 @@
 #define RG_LIMIT_DISCOVERY_BYTES (1u << 20)
 #define RG_LIMIT_HELLO_BYTES (48u << 10)   /* 1024 layers with a digest each are 25 KiB */
 #define RG_LIMIT_CONTROL_BYTES (64u << 10)
-#define RG_LIMIT_FORWARDS 256u /* requests of other nodes at once; the head's API adds as many */
+#define RG_LIMIT_FORWARDS 128u /* requests of other nodes at once: half of a head's links */
 #define RG_LIMIT_FORWARD_BYTES (RG_LIMIT_BODY_BYTES + (64u << 10)) /* a body and its head */
 #define RG_LIMIT_STEP_ROWS 4352u            /* --chunk 4096 and --parallel 256 */
 #define RG_LIMIT_STEP_HEAD_BYTES (4u << 20) /* a step without its rows: block numbers */

@@ -4,7 +4,8 @@
  * hands it to its own API server over a loopback connection and sends back the bytes of the answer
  * as they come.  A client that leaves ends the stream, and so the request at the head.
  * Threads    the loop's; links bring their bytes over by a queue.
- * Limits     RG_LIMIT_FORWARD_BYTES for a request; 1 MiB of an answer waits for a slow client, then
+ * Limits     RG_LIMIT_FORWARD_BYTES for a request, RG_LIMIT_FORWARDS of them at once at the head;
+ *            1 MiB of an answer waits for a slow client, then the transport stops its sender, and
  *            the head's side stops reading. */
 #ifndef RG_CLUSTER_FORWARD_H
 #define RG_CLUSTER_FORWARD_H
@@ -19,6 +20,11 @@
 
 struct rg_forwards; /* all of one node, both directions */
 struct rg_forward;  /* one request that this node hands to the head */
+
+struct rg_forward_text {
+    const void *p; /* a whole HTTP request */
+    size_t n;
+};
 
 struct rg_forward_events {
     void (*on_bytes)(void *ud, const void *p, size_t n); /* of the HTTP answer */
@@ -38,7 +44,7 @@ bool rg_forwards_accept(struct rg_forwards *f, struct rg_link *l, struct rg_link
 
 RG_CHECKED enum rg_code rg_forward_begin(struct rg_forward **out, struct rg_forwards *f,
                                          struct rg_transport *t, const struct rg_dial *head,
-                                         const void *request, size_t n,
+                                         const struct rg_forward_text *request,
                                          const struct rg_forward_events *events, void *ud,
                                          struct rg_err *err);
 void rg_forward_pause(struct rg_forward *w, bool paused); /* the client reads slowly */

@@ -95,6 +95,7 @@ enum rg_code rg_node_forward(struct rg_node *n, struct rg_forward **out, const v
                              struct rg_err *err)
 {
     const struct rg_peer_info *head = &n->discovery.peers[0];
+    const struct rg_forward_text text = {.p = request, .n = size};
     const struct rg_dial dial = {.kind = RG_LINK_FORWARD,
                                  .address = head->address,
                                  .port = head->port,
@@ -103,7 +104,7 @@ enum rg_code rg_node_forward(struct rg_node *n, struct rg_forward **out, const v
     *out = NULL;
     if (n->closing)
         return rg_fail(err, RG_E_PEER, "this node is ending");
-    return rg_forward_begin(out, n->forwards, n->transport, &dial, request, size, events, ud, err);
+    return rg_forward_begin(out, n->forwards, n->transport, &dial, &text, events, ud, err);
 }
 
 void rg_node_set_api(struct rg_node *n, const char *host, uint16_t port)
