@@ -167,8 +167,11 @@ static void an_answer_has_a_largest_size(void **state)
     struct rg_probe p = {.id = 1, .answer_bytes = (256 << 10) + 1};
     struct rg_link *link;
     struct rg_buf text;
-    struct rg_dial dial = {
-        .kind = RG_LINK_PROBE, .address = "127.0.0.1", .peer_id = "far", .events = &events};
+    struct rg_dial dial = {.kind = RG_LINK_PROBE,
+                           .address = "127.0.0.1",
+                           .peer_id = "far",
+                           .events = &events,
+                           .ud = &closed};
 
     (void)state;
     far.transport = open_transport("127.0.0.1", &far);
