@@ -141,6 +141,10 @@ static enum rg_code open_files(struct rg_node *n, struct rg_err *err)
         code = find_self(n, err);
     if (!code && n->options.layers)
         code = rg_plan_parse_ranges(n->ranges, &n->n_ranges, n->options.layers, err);
+    for (uint32_t i = 0; i < n->n_ranges && !code; i++)
+        if (rg_discovery_find(&n->discovery, n->ranges[i].id) < 0)
+            code = rg_fail(err, RG_E_USAGE, "--layers: %s has no peer \"%s\"", n->discovery_path,
+                           n->ranges[i].id);
     return code;
 }
 
