@@ -37,7 +37,7 @@ static bool on_accept(void *ud, struct rg_link *l, enum rg_link_kind kind, const
     case RG_LINK_STEPS:
         return rg_ring_accept(n->ring, l, names, events, link_ud);
     case RG_LINK_FORWARD:
-        return n->self == 0 && rg_forwards_accept(n->forwards, l, events, link_ud);
+        return n->is_head && rg_forwards_accept(n->forwards, l, events, link_ud);
     default:
         return false;
     }
@@ -122,7 +122,7 @@ static enum rg_code listen_for_peers(struct rg_node *n, struct rg_err *err)
         return code;
     rg_log(RG_LOG_INFO, "cluster", "listening for peers",
            "node=%s address=%s port=%u role=%s tls=%s", self->id, host,
-           rg_transport_port(n->transport), n->self == 0 ? "head" : "worker",
+           rg_transport_port(n->transport), n->is_head ? "head" : "worker",
            n->options.tls_dir ? "yes" : "no");
     say_interfaces(n);
     return RG_OK;
@@ -139,6 +139,7 @@ static enum rg_code open_files(struct rg_node *n, struct rg_err *err)
     code = rg_discovery_read(&n->discovery, n->discovery_path, err);
     if (!code)
         code = find_self(n, err);
+    n->is_head = n->self == 0;
     if (!code && n->options.layers)
         code = rg_plan_parse_ranges(n->ranges, &n->n_ranges, n->options.layers, err);
     for (uint32_t i = 0; i < n->n_ranges && !code; i++)
@@ -220,19 +221,17 @@ static enum rg_code make_hello(struct rg_node *n, const struct rg_node_model *mo
 
     *h = (struct rg_hello){.major = RG_PROTOCOL_MAJOR,
                            .minor = RG_PROTOCOL_MINOR,
-                           .boot = rg_clock_random_seed(),
                            .claimed_bytes = self->memory_bytes,
                            .memory_bytes = rg_host_memory_bytes(),
                            .overcommit = n->options.overcommit};
     (void)snprintf(h->build, sizeof h->build, "renga %s", RENGA_VERSION);
     (void)snprintf(h->node_id, sizeof h->node_id, "%s", self->id);
-    (void)snprintf(h->head_id, sizeof h->head_id, "%s", n->discovery.peers[0].id);
     (void)snprintf(h->cluster, sizeof h->cluster, "%s", rg_transport_cluster(n->transport));
     (void)snprintf(h->numerics, sizeof h->numerics, "%s", RG_NUMERICS_CPU);
     return rg_model_card_copy(&h->model, model->card, err);
 }
 
-static enum rg_code open_membership(struct rg_node *n, struct rg_err *err)
+enum rg_code rg_node_open_membership(struct rg_node *n, struct rg_err *err)
 {
     const char *ids[RG_LIMIT_PEERS];
     const int64_t wait = n->options.wait_for;
@@ -247,6 +246,8 @@ static enum rg_code open_membership(struct rg_node *n, struct rg_err *err)
         .propose = rg_node_propose,
         .ud = n};
 
+    n->hello.boot = rg_clock_random_seed();
+    (void)snprintf(n->hello.head_id, sizeof n->hello.head_id, "%s", n->discovery.peers[0].id);
     for (uint32_t i = 0; i < n->discovery.n; i++)
         ids[i] = n->discovery.peers[i].id;
     return rg_membership_open(&n->membership, &options, err);
@@ -270,17 +271,17 @@ enum rg_code rg_node_begin(struct rg_node *n, const struct rg_node_model *model,
     const struct rg_model_config *c = &model->checkpoint->config;
     const struct rg_ring_options ring = {
         .node_id = n->discovery.peers[n->self].id,
-        .is_head = n->self == 0,
+        .is_head = n->is_head,
         .hidden = c->hidden_size,
         .vocab_size = c->vocab_size,
         .events = {.on_connected = on_connected, .on_down = on_down},
         .ud = n};
-    enum rg_code code = n->self == 0 ? check_sizes(model, err) : RG_OK;
+    enum rg_code code = n->is_head ? check_sizes(model, err) : RG_OK;
 
     n->checkpoint = model->checkpoint;
     n->asked = *model;
     n->asked.card = NULL;
-    if (!code && n->self == 0 && !(model->card->embedding.there && model->card->head.there))
+    if (!code && n->is_head && !(model->card->embedding.there && model->card->head.there))
         code = rg_fail(err, RG_E_USAGE,
                        "%s: the head node needs the embedding and lm_head on its own disk: copy "
                        "their shards here",
@@ -290,7 +291,7 @@ enum rg_code rg_node_begin(struct rg_node *n, const struct rg_node_model *model,
     if (!code)
         code = rg_ring_open(&n->ring, &ring, err);
     if (!code)
-        code = open_membership(n, err);
+        code = rg_node_open_membership(n, err);
     if (!code && uv_timer_start(&n->tick, rg_node_on_tick, 0, RG_NODE_TICK_MS) != 0)
         code = rg_fail(err, RG_E_IO, "a node's timer could not be started");
     if (code)

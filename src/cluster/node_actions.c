@@ -85,7 +85,7 @@ static enum rg_code form(struct rg_node *n, struct rg_err *err)
     const struct rg_proposal *p = rg_membership_proposal(n->membership);
     enum rg_code code;
 
-    if (n->formed || n->self != 0)
+    if (n->formed || !n->is_head)
         return RG_OK;
     code = rg_ring_pipeline(n->ring, &n->pipeline, p->n_blocks, p->block_tokens, err);
     if (code)
@@ -98,7 +98,7 @@ static enum rg_code form(struct rg_node *n, struct rg_err *err)
 
 static void start(struct rg_node *n, struct rg_epoch epoch)
 {
-    const bool first = !n->formed && n->self == 0;
+    const bool first = !n->formed && n->is_head;
     struct rg_err err = {0};
     enum rg_code code = form(n, &err);
 
@@ -119,7 +119,7 @@ static void stop(struct rg_node *n, const struct rg_member_action *a)
     rg_ring_stop(n->ring, &a->err);
     rg_node_load_stop(n);
     /* A worker waits for a better plan; a head that once served waits for better nodes. */
-    if (n->self == 0 && !n->formed && (a->err.code == RG_E_FIT || a->err.code == RG_E_USAGE))
+    if (n->is_head && !n->formed && (a->err.code == RG_E_FIT || a->err.code == RG_E_USAGE))
         n->events.on_hopeless(n->ud, &a->err);
 }
 

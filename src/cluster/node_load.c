@@ -128,8 +128,8 @@ static void work(uv_work_t *w)
     }
     part = (struct rg_model_part){.layer_begin = own->first_layer,
                                   .layer_end = own->first_layer + own->n_layers,
-                                  .embed = n->self == 0,
-                                  .head = n->self == 0};
+                                  .embed = n->is_head,
+                                  .head = n->is_head};
     if (fits(&n->loaded, &part, &j->proposal))
         return;
     free_part(n);

@@ -86,7 +86,9 @@ struct rg_node {
     uint32_t n_ranges;
     struct rg_discovery discovery;
     int64_t discovery_read_ms, discovery_mtime_ns;
-    uint32_t self;
+    uint32_t self; /* its number; changes with discovery.json */
+    bool is_head;  /* never changes */
+    bool peers_wait; /* discovery.json has other nodes, for the next plan */
     bool closing;
 
     struct rg_transport *transport;
@@ -121,6 +123,9 @@ struct rg_node {
     bool part_loaded, ring_connected, load_told; /* of that epoch */
     uint64_t epoch_changes;
 };
+
+/* node.c: under a new boot */
+RG_CHECKED enum rg_code rg_node_open_membership(struct rg_node *n, struct rg_err *err);
 
 /* node_notes.c */
 void rg_node_note(struct rg_node *n, enum rg_note_kind kind, struct rg_node_link *link,

@@ -9,7 +9,7 @@
 
 bool rg_node_is_head(const struct rg_node *n)
 {
-    return n->self == 0;
+    return n->is_head;
 }
 
 const char *rg_node_id(const struct rg_node *n)

@@ -31,7 +31,7 @@ static bool same_peers(const struct rg_discovery *a, const struct rg_discovery *
     return true;
 }
 
-static void take_discovery(struct rg_node *n, struct rg_discovery *d)
+static void take_addresses(struct rg_node *n, struct rg_discovery *d)
 {
     const struct rg_err err = {.code = RG_E_PEER, .message = "its address was changed"};
 
@@ -53,27 +53,58 @@ static void take_discovery(struct rg_node *n, struct rg_discovery *d)
     n->discovery = *d;
 }
 
+/* Nodes were added or removed: that counts when no plan is loaded or runs.  Membership begins anew
+ * then, under a boot of its own, as after a restart; what is loaded stays. */
+static void take_peers(struct rg_node *n, struct rg_discovery *d, bool is_new)
+{
+    const int32_t self = rg_discovery_find(d, rg_node_id(n));
+    struct rg_epoch epoch;
+    struct rg_err err;
+
+    n->peers_wait = self >= 0 && (self == 0) == n->is_head;
+    if (is_new && !n->peers_wait)
+        rg_log(RG_LOG_WARN, "cluster",
+               "discovery.json lacks this node now, or makes it the head or not the head: restart "
+               "it to follow",
+               "nodes=%u", d->n);
+    else if (is_new)
+        rg_log(RG_LOG_INFO, "cluster",
+               "discovery.json has other nodes: they count for the next plan", "nodes=%u", d->n);
+    if (!n->peers_wait || rg_membership_state(n->membership, &epoch) != RG_EPOCH_NONE) {
+        rg_discovery_free(d);
+        return;
+    }
+    n->peers_wait = false;
+    rg_node_drop_all(n, "the nodes of the ring have changed");
+    rg_discovery_free(&n->discovery);
+    n->discovery = *d;
+    n->self = (uint32_t)self;
+    memset(n->peers, 0, sizeof n->peers);
+    rg_membership_close(n->membership);
+    n->membership = NULL;
+    if (rg_node_open_membership(n, &err))
+        n->events.on_hopeless(n->ud, &err);
+}
+
 static void reread_discovery(struct rg_node *n)
 {
     const int64_t changed = rg_node_discovery_time(n);
     struct rg_discovery d;
     struct rg_err err;
 
-    if (changed == n->discovery_mtime_ns)
+    if (changed == n->discovery_mtime_ns && !n->peers_wait)
         return;
-    n->discovery_mtime_ns = changed;
     if (rg_discovery_read(&d, n->discovery_path, &err)) {
-        rg_log(RG_LOG_WARN, "cluster", err.message, "kept=%s", "the_last_good_one");
-        return;
+        if (changed != n->discovery_mtime_ns)
+            rg_log(RG_LOG_WARN, "cluster", err.message, "kept=%s", "the_last_good_one");
+        n->peers_wait = false;
+    } else if (same_peers(&n->discovery, &d)) {
+        take_addresses(n, &d);
+        n->peers_wait = false;
+    } else {
+        take_peers(n, &d, changed != n->discovery_mtime_ns);
     }
-    if (same_peers(&n->discovery, &d)) {
-        take_discovery(n, &d);
-        return;
-    }
-    rg_log(RG_LOG_WARN, "cluster",
-           "discovery.json has other nodes now; they count from the next start of this daemon",
-           "nodes=%u", d.n);
-    rg_discovery_free(&d);
+    n->discovery_mtime_ns = changed;
 }
 
 void rg_node_on_tick(uv_timer_t *tick)
