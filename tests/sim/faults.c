@@ -1,0 +1,190 @@
+/* faults.c - what goes wrong in a history, and when; after sim_be_quiet() nothing does. */
+#include "base/limits.h"
+#include "tests/sim/sim.h"
+
+static uint32_t any_node(struct world *w)
+{
+    return (uint32_t)sim_random(w, w->n_nodes);
+}
+
+static int64_t later(struct world *w, uint64_t least_ms, uint64_t most_ms)
+{
+    return w->now + (int64_t)(least_ms + sim_random(w, most_ms - least_ms)) * MS;
+}
+
+static void crash(struct world *w, uint32_t i, uint32_t other)
+{
+    const bool unplugged = sim_chance(w, 30);
+
+    (void)other;
+    if (w->nodes[i].process == DEAD)
+        return;
+    sim_trace(w, i, "FAULT %s", unplugged ? "loses its power" : "is killed");
+    sim_kill(w, i, unplugged);
+    sim_at(w, later(w, 50, 9000), (struct event){.kind = EV_RESTART, .a = i});
+}
+
+static void pause_node(struct world *w, uint32_t i, uint32_t other)
+{
+    (void)other;
+    if (w->nodes[i].process != ALIVE)
+        return;
+    sim_trace(w, i, "FAULT is stopped");
+    w->nodes[i].process = PAUSED;
+    sim_at(w, later(w, 100, 9000),
+           (struct event){.kind = EV_RESUME, .a = i, .life = w->nodes[i].life});
+}
+
+static void block(struct world *w, uint32_t a, uint32_t b, int64_t until)
+{
+    w->blocked[a][b] = true;
+    sim_at(w, until, (struct event){.kind = EV_UNBLOCK, .a = a, .b = b});
+}
+
+static void cut_way(struct world *w, uint32_t a, uint32_t b)
+{
+    const int64_t until = later(w, 100, 9000);
+    const bool both = sim_chance(w, 50);
+
+    sim_trace(w, a, "FAULT nothing gets to n%u%s", b, both ? " and back" : "");
+    block(w, a, b, until);
+    if (both)
+        block(w, b, a, until);
+}
+
+static void isolate(struct world *w, uint32_t a, uint32_t other)
+{
+    const int64_t until = later(w, 100, 9000);
+
+    (void)other;
+    sim_trace(w, a, "FAULT is cut off");
+    for (uint32_t k = 0; k < w->n_nodes; k++) {
+        if (k == a)
+            continue;
+        block(w, a, k, until);
+        block(w, k, a, until);
+    }
+}
+
+static void flap(struct world *w, uint32_t a, uint32_t b)
+{
+    sim_trace(w, a, "FAULT the way to n%u comes and goes", b);
+    for (uint32_t i = 0; i < 8; i++)
+        sim_at(w, w->now + i * 1000 * MS, (struct event){.kind = EV_BLOCK, .a = a, .b = b});
+}
+
+/* The connection breaks: both hear of it, or one alone. */
+static void reset_link(struct world *w, uint32_t a, uint32_t b)
+{
+    struct link *l = w->nodes[a].links[b];
+    uint32_t end;
+
+    if (!l || !w->nodes[a].up[b] || w->nodes[a].process != ALIVE)
+        return;
+    end = l->node[0] == a ? 0 : 1;
+    sim_trace(w, a, "FAULT the link to n%u breaks", b);
+    w->nodes[a].links[b] = NULL;
+    sim_close(w, l, end, sim_chance(w, 50));
+    sim_link_down(w, a, b, "connection reset");
+}
+
+static void break_stream(struct world *w, uint32_t i, uint32_t other)
+{
+    const struct part *p = &w->nodes[i].part;
+
+    (void)other;
+    if (!p->active || !p->told || w->nodes[i].process != ALIVE)
+        return;
+    sim_trace(w, i, "FAULT its step streams break");
+    sim_end_streams(w, i, false);
+    sim_at(w, w->now + sim_delay(w),
+           (struct event){
+               .kind = EV_RING_DOWN, .a = i, .life = w->nodes[i].life, .epoch = p->plan.epoch});
+}
+
+static void get_stuck(struct world *w, uint32_t i, uint32_t other)
+{
+    (void)other;
+    if (w->nodes[i].stuck)
+        return;
+    sim_trace(w, i, "FAULT its steps get stuck");
+    w->nodes[i].stuck = true;
+    sim_at(w, later(w, 1000, 12000), (struct event){.kind = EV_UNSTICK, .a = i});
+}
+
+static void slow_down(struct world *w, uint32_t a, uint32_t b)
+{
+    static const int64_t delays_ms[] = {1, 1, 10, 100, 400};
+
+    (void)b;
+    w->delay_ms = delays_ms[sim_random(w, 5)];
+    sim_trace(w, a, "FAULT messages take up to %d ms", (int)w->delay_ms);
+}
+
+static void repeat(struct world *w, uint32_t a, uint32_t b)
+{
+    if (w->hostile && w->nodes[a].process == ALIVE)
+        sim_repeat(w, a, b);
+}
+
+typedef void fault_fn(struct world *w, uint32_t node, uint32_t other);
+
+static fault_fn *const faults[] = {crash,     crash,      pause_node, cut_way,      isolate,
+                                   flap,      reset_link, reset_link, break_stream, get_stuck,
+                                   slow_down, repeat,     repeat,     repeat};
+
+void sim_fault(struct world *w)
+{
+    const uint32_t a = any_node(w);
+    uint32_t b = any_node(w);
+
+    if (w->quiet)
+        return;
+    if (b == a)
+        b = (a + 1) % w->n_nodes;
+    faults[sim_random(w, sizeof faults / sizeof *faults)](w, a, b);
+    sim_at(w, later(w, 1, (uint64_t)w->fault_every_ms * 2), (struct event){.kind = EV_FAULT});
+}
+
+void sim_block(struct world *w, const struct event *e)
+{
+    if (w->quiet)
+        return;
+    block(w, e->a, e->b, w->now + 500 * MS);
+    block(w, e->b, e->a, w->now + 500 * MS);
+}
+
+void sim_unblock(struct world *w, const struct event *e)
+{
+    w->blocked[e->a][e->b] = false;
+}
+
+void sim_plan_faults(struct world *w)
+{
+    static const int64_t every_ms[] = {100, 400, 1000, 3000};
+
+    w->fault_every_ms = every_ms[sim_random(w, 4)];
+    w->hostile = sim_chance(w, 25);
+    w->quiet_at = (int64_t)(1000 + sim_random(w, 30000)) * MS;
+    sim_at(w, w->quiet_at, (struct event){.kind = EV_QUIET});
+    /* Some histories go well from the first moment. */
+    if (!sim_chance(w, 5))
+        sim_at(w, later(w, 1, 4000), (struct event){.kind = EV_FAULT});
+}
+
+void sim_be_quiet(struct world *w)
+{
+    w->quiet = true;
+    w->delay_ms = 1;
+    sim_trace(w, NODES_MAX, "no more faults");
+    for (uint32_t i = 0; i < w->n_nodes; i++) {
+        struct node *n = &w->nodes[i];
+
+        n->stuck = n->busy = false;
+        sim_resume(w, i);
+        if (n->process == DEAD)
+            sim_at(w, later(w, 1, 2000), (struct event){.kind = EV_RESTART, .a = i});
+        for (uint32_t k = 0; k < w->n_nodes; k++)
+            w->blocked[i][k] = false;
+    }
+}

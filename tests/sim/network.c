@@ -1,0 +1,265 @@
+/* network.c - control links: what goes into one end comes out of the other in its order, late, or
+ * the link breaks; links know nothing of one another. */
+#include <assert.h>
+#include <string.h>
+
+#include "base/limits.h"
+#include "tests/sim/sim.h"
+
+enum { RETRY_MS = 50 };
+
+static bool lives(const struct world *w, const struct link *l, uint32_t end)
+{
+    const struct node *n = &w->nodes[l->node[end]];
+
+    return n->process != DEAD && n->life == l->life[end];
+}
+
+void sim_dial(struct world *w, uint32_t from, uint32_t to)
+{
+    struct link *l = sim_must(rg_calloc(1, sizeof *l));
+    void *items = w->links;
+
+    if (rg_grow(&items, &w->links_capacity, w->n_links + 1, sizeof l, NULL))
+        (void)sim_must(NULL);
+    w->links = items;
+    w->links[w->n_links++] = l;
+    l->node[0] = from;
+    l->node[1] = to;
+    l->life[0] = w->nodes[from].life;
+    l->open[0] = true;
+    l->since = w->now;
+    w->nodes[from].links[to] = l;
+    sim_at(w, w->now + sim_delay(w), (struct event){.kind = EV_ACCEPT, .link = l});
+}
+
+static void dial_failed(struct world *w, struct link *l, const char *why)
+{
+    struct node *n = &w->nodes[l->node[0]];
+
+    l->open[0] = false;
+    n->links[l->node[1]] = NULL;
+    sim_link_down(w, l->node[0], l->node[1], why);
+}
+
+void sim_accept(struct world *w, struct link *l)
+{
+    struct node *n = &w->nodes[l->node[1]];
+
+    if (!lives(w, l, 0) || !l->open[0])
+        return;
+    if (w->nodes[l->node[0]].process == PAUSED || n->process == PAUSED ||
+        !sim_reaches(w, l->node[0], l->node[1]) || (n->process == DEAD && n->unplugged)) {
+        if (w->now - l->since > RG_LIMIT_HELLO_WAIT_MS * MS &&
+            w->nodes[l->node[0]].process == ALIVE)
+            dial_failed(w, l, "connect: timed out");
+        else
+            sim_at(w, w->now + RETRY_MS * MS, (struct event){.kind = EV_ACCEPT, .link = l});
+    } else if (n->process == DEAD) {
+        dial_failed(w, l, "connect: refused");
+    } else {
+        l->accepted = true;
+        l->life[1] = n->life;
+        l->open[1] = true;
+        sim_at(w, w->now + sim_delay(w), (struct event){.kind = EV_OPENED, .link = l});
+    }
+}
+
+void sim_opened(struct world *w, struct link *l)
+{
+    const struct rg_member_event e = {.kind = RG_MEMBER_LINK_UP, .peer = l->node[1]};
+    struct node *n = &w->nodes[l->node[0]];
+
+    if (!lives(w, l, 0) || !l->open[0])
+        return;
+    if (n->process == PAUSED || w->blocked[l->node[1]][l->node[0]]) {
+        sim_at(w, w->now + RETRY_MS * MS, (struct event){.kind = EV_OPENED, .link = l});
+        return;
+    }
+    l->opened = true;
+    n->up[l->node[1]] = true;
+    n->pause_ms[l->node[1]] = 0;
+    sim_event(w, l->node[0], &e);
+}
+
+/* ---- what travels --------------------------------------------------------------------------- */
+
+static void pump_at(struct world *w, struct link *l, uint32_t end, int64_t at)
+{
+    if (l->pumping[end])
+        return;
+    l->pumping[end] = true;
+    sim_at(w, at, (struct event){.kind = EV_PUMP, .link = l, .a = end});
+}
+
+static struct item *put(struct world *w, struct link *l, uint32_t end)
+{
+    struct item *i = sim_must(rg_calloc(1, sizeof *i));
+
+    i->due = w->now + sim_delay(w);
+    if (l->last[end])
+        l->last[end]->next = i;
+    else
+        l->first[end] = i;
+    l->last[end] = i;
+    pump_at(w, l, end, i->due);
+    return i;
+}
+
+static void free_items(struct link *l, uint32_t end)
+{
+    while (l->first[end]) {
+        struct item *i = l->first[end];
+
+        l->first[end] = i->next;
+        if (!i->is_end)
+            rg_message_free(&i->message);
+        rg_free(i);
+    }
+    l->last[end] = NULL;
+}
+
+static void keep(struct world *w, uint32_t from, uint32_t to, const struct rg_message *m)
+{
+    struct rg_message *at = &w->kept[from][to][w->n_kept[from][to] % KEPT];
+
+    if (!w->hostile || m->kind == RG_MESSAGE_HEARTBEAT)
+        return;
+    if (w->n_kept[from][to] >= KEPT)
+        rg_message_free(at);
+    if (rg_message_copy(at, m, NULL))
+        (void)sim_must(NULL);
+    w->n_kept[from][to]++;
+}
+
+void sim_send(struct world *w, uint32_t from, uint32_t to, struct rg_message *m)
+{
+    struct link *l = w->nodes[from].links[to];
+
+    keep(w, from, to, m);
+    put(w, l, l->node[0] == from ? 0 : 1)->message = *m;
+}
+
+void sim_repeat(struct world *w, uint32_t from, uint32_t to)
+{
+    struct link *l = w->nodes[from].links[to];
+    const uint32_t n = w->n_kept[from][to];
+    struct item *i;
+
+    if (!l || !w->nodes[from].up[to] || n == 0)
+        return;
+    i = put(w, l, l->node[0] == from ? 0 : 1);
+    if (rg_message_copy(&i->message, &w->kept[from][to][sim_random(w, n < KEPT ? n : KEPT)], NULL))
+        (void)sim_must(NULL);
+    sim_trace(w, from, "FAULT repeats %s to n%u", rg_message_name(i->message.kind), to);
+}
+
+void sim_close(struct world *w, struct link *l, uint32_t end, bool silent)
+{
+    if (!l->open[end])
+        return;
+    l->open[end] = false;
+    if (silent || !l->accepted)
+        return;
+    /* A reset throws away what has not arrived; a finish comes behind it. */
+    if (sim_chance(w, 50))
+        free_items(l, end);
+    put(w, l, end)->is_end = true;
+}
+
+/* An acceptor's link is a stranger's until its Hello: the newer one takes the place of the older.
+ */
+static void make_known(struct world *w, struct link *l)
+{
+    struct node *n = &w->nodes[l->node[1]];
+    const uint32_t peer = l->node[0];
+    const struct rg_member_event up = {.kind = RG_MEMBER_LINK_UP, .peer = peer};
+    struct link *old = n->links[peer];
+
+    if (old) {
+        sim_close(w, old, old->node[0] == l->node[1] ? 0 : 1, false);
+        n->links[peer] = NULL;
+        sim_link_down(w, l->node[1], peer, "it has opened a newer link");
+    }
+    if (n->process != ALIVE)
+        return;
+    n->links[peer] = l;
+    n->up[peer] = true;
+    sim_event(w, l->node[1], &up);
+}
+
+static void deliver(struct world *w, struct link *l, uint32_t end, struct item *i)
+{
+    const uint32_t to = l->node[1 - end], from = l->node[end];
+    struct node *n = &w->nodes[to];
+    const struct rg_member_event e = {
+        .kind = RG_MEMBER_MESSAGE, .peer = from, .message = &i->message};
+
+    if (!lives(w, l, 1 - end) || !l->open[1 - end]) {
+        /* Nobody has this link any more: its sender hears that. */
+        if (!i->is_end && l->open[end] && !(n->process == DEAD && n->unplugged))
+            put(w, l, 1 - end)->is_end = true;
+        return;
+    }
+    if (i->is_end) {
+        const bool own = n->links[from] == l;
+
+        l->open[1 - end] = false;
+        if (own) {
+            n->links[from] = NULL;
+            sim_link_down(w, to, from, "connection reset by peer");
+        }
+        return;
+    }
+    if (n->links[from] != l) {
+        if (i->message.kind != RG_MESSAGE_HELLO)
+            return;
+        make_known(w, l);
+    }
+    if (n->process == ALIVE && n->links[from] == l) {
+        n->heard_at[from] = w->now;
+        sim_event(w, to, &e);
+    }
+}
+
+void sim_pump(struct world *w, struct link *l, uint32_t end)
+{
+    const uint32_t from = l->node[end], to = l->node[1 - end];
+    struct item *i = l->first[end];
+
+    l->pumping[end] = false;
+    if (!i)
+        return;
+    if (w->blocked[from][to] || w->nodes[to].process == PAUSED ||
+        (end == 1 && !l->opened && l->open[0] && lives(w, l, 0))) {
+        pump_at(w, l, end, w->now + RETRY_MS * MS);
+        return;
+    }
+    if (i->due > w->now) {
+        pump_at(w, l, end, i->due);
+        return;
+    }
+    l->first[end] = i->next;
+    if (!i->next)
+        l->last[end] = NULL;
+    else
+        pump_at(w, l, end, i->next->due > w->now ? i->next->due : w->now);
+    deliver(w, l, end, i);
+    if (!i->is_end)
+        rg_message_free(&i->message);
+    rg_free(i);
+}
+
+void sim_network_free(struct world *w)
+{
+    for (size_t i = 0; i < w->n_links; i++) {
+        free_items(w->links[i], 0);
+        free_items(w->links[i], 1);
+        rg_free(w->links[i]);
+    }
+    rg_free(w->links);
+    for (uint32_t a = 0; a < NODES_MAX; a++)
+        for (uint32_t b = 0; b < NODES_MAX; b++)
+            for (uint32_t i = 0; i < KEPT && i < w->n_kept[a][b]; i++)
+                rg_message_free(&w->kept[a][b][i]);
+}

@@ -1,0 +1,192 @@
+/* sim.h - whole clusters of the membership on a simulated network and clock, all from one seed.
+ *
+ * A world has 2..5 nodes.  Each is what node.c is to the membership, only simpler: it dials, hands
+ * on messages and does the actions.  Time is that of the next event; nothing else draws a random
+ * number, so a seed is a history.
+ *   world.c    time, random numbers, the trace
+ *   network.c  control links: each direction keeps its order or breaks
+ *   node.c     processes, their actions, loading and steps
+ *   faults.c   what goes wrong, and when
+ *   checks.c   what must always be true */
+#ifndef TESTS_SIM_H
+#define TESTS_SIM_H
+
+#include "base/mem.h"
+#include "cluster/membership.h"
+
+enum { NODES_MAX = 5, N_LAYERS = 8, TICK_MS = 100, SETTLE_MS = 1000, STUCK_MS = 6000 };
+enum { KEPT = 8 }; /* messages of a pair that a replay draws from */
+
+#define MS INT64_C(1000000)
+#define NEVER INT64_MAX
+
+/* ---- the network ---------------------------------------------------------------------------- */
+
+struct item {
+    struct item *next;
+    int64_t due;
+    bool is_end; /* the link ends here; else a message */
+    struct rg_message message;
+};
+
+struct link {
+    uint32_t node[2];  /* the dialler, the acceptor */
+    uint64_t life[2];  /* of their processes */
+    bool open[2];      /* this end uses it */
+    bool accepted, opened; /* the acceptor has it; the dialler knows */
+    int64_t since;
+    struct item *first[2], *last[2]; /* what travels from that end */
+    bool pumping[2];
+};
+
+/* ---- nodes ---------------------------------------------------------------------------------- */
+
+/* The own part of an epoch: loading, prepared (streams may open), told (LOADED), started. */
+struct part {
+    bool active, prepared, told, started, fails;
+    struct rg_proposal plan;
+    int64_t began_at, ready_at, prepared_at;
+};
+
+enum process { DEAD, ALIVE, PAUSED };
+
+struct node {
+    enum process process;
+    bool unplugged;    /* dead without a word: nothing answers for it */
+    uint64_t life;     /* counts processes */
+    int64_t died_at, ahead; /* its clock against the world's */
+    struct rg_membership *m;
+    struct rg_member_actions actions;
+    uint64_t boot;
+    struct link *links[NODES_MAX]; /* NULL: none */
+    bool up[NODES_MAX];            /* the membership was told of it */
+    int64_t redial_at[NODES_MAX], pause_ms[NODES_MAX];
+    int64_t heard_at[NODES_MAX];
+    struct part part;
+    struct rg_epoch seen; /* the newest that it loaded */
+    uint64_t layers_done;
+    bool busy, stuck;
+    int64_t resumed_at;
+    int64_t orphan_since; /* runs an epoch that the head is not in */
+};
+
+/* What the world knows of an epoch. */
+struct history {
+    struct rg_proposal plan;
+    bool started[NODES_MAX];
+    uint64_t lives[NODES_MAX]; /* when it was proposed */
+};
+
+enum event_kind {
+    EV_TICK,      /* a: node, life */
+    EV_ACCEPT,    /* link */
+    EV_OPENED,    /* link */
+    EV_PUMP,      /* link, a: end that sent */
+    EV_STEP,      /* a: place in the plan, epoch */
+    EV_RING_DOWN, /* a: node, life, epoch */
+    EV_RESTART,   /* a: node */
+    EV_RESUME,    /* a: node */
+    EV_UNSTICK,   /* a: node */
+    EV_UNBLOCK,   /* a, b */
+    EV_BLOCK,     /* a, b: of a flapping way */
+    EV_FAULT,
+    EV_QUIET /* no more faults */
+};
+
+struct event {
+    int64_t at;
+    uint64_t order;
+    enum event_kind kind;
+    uint32_t a, b;
+    uint64_t life;
+    struct link *link;
+    struct rg_epoch epoch;
+};
+
+struct world {
+    uint64_t seed, random;
+    bool trace;
+    int64_t now;
+    struct event *events; /* owned; a heap, the next one first */
+    size_t n_events, events_capacity;
+    uint64_t order;
+    uint64_t steps_done;
+
+    uint32_t n_nodes, wait_for, need; /* need: workers without which a plan does not fit */
+    uint32_t odd;                     /* this one has another model; 0: none */
+    struct node nodes[NODES_MAX];
+    bool blocked[NODES_MAX][NODES_MAX]; /* from, to */
+    struct link **links;                /* owned, of the whole history */
+    size_t n_links, links_capacity;
+    struct rg_message kept[NODES_MAX][NODES_MAX][KEPT];
+    uint32_t n_kept[NODES_MAX][NODES_MAX];
+    struct history *histories; /* owned */
+    size_t n_histories, histories_capacity;
+
+    int64_t delay_ms; /* the longest of a message, as a rule */
+    int64_t fault_every_ms;
+    bool hostile; /* peers repeat old messages; memory may be short */
+    bool quiet;
+    int64_t quiet_at, converged_at;
+    bool done, failed;
+    char why[512];
+};
+
+/* ---- world.c -------------------------------------------------------------------------------- */
+
+uint64_t sim_random(struct world *w, uint64_t below);
+bool sim_chance(struct world *w, uint64_t percent);
+int64_t sim_delay(struct world *w); /* ns, of one message */
+void sim_at(struct world *w, int64_t at, struct event e);
+struct event sim_next(struct world *w);
+RG_PRINTF(3, 4)
+void sim_trace(const struct world *w, uint32_t node, const char *format, ...);
+RG_PRINTF(3, 4)
+void sim_fail(struct world *w, uint32_t node, const char *format, ...);
+void *sim_must(void *p); /* the world itself has memory, or ends */
+
+/* ---- network.c ------------------------------------------------------------------------------ */
+
+void sim_dial(struct world *w, uint32_t from, uint32_t to);
+void sim_accept(struct world *w, struct link *l);
+void sim_opened(struct world *w, struct link *l);
+void sim_send(struct world *w, uint32_t from, uint32_t to, struct rg_message *m); /* takes it */
+void sim_repeat(struct world *w, uint32_t from, uint32_t to);
+void sim_pump(struct world *w, struct link *l, uint32_t end);
+/* This end lets go; the other hears of it, unless silent. */
+void sim_close(struct world *w, struct link *l, uint32_t end, bool silent);
+void sim_network_free(struct world *w);
+
+/* ---- node.c --------------------------------------------------------------------------------- */
+
+void sim_boot(struct world *w, uint32_t node);
+void sim_resume(struct world *w, uint32_t node);
+void sim_kill(struct world *w, uint32_t node, bool unplugged);
+void sim_event(struct world *w, uint32_t node, const struct rg_member_event *e);
+void sim_link_down(struct world *w, uint32_t node, uint32_t peer, const char *why);
+void sim_tick(struct world *w, uint32_t node);
+void sim_step(struct world *w, const struct event *e);
+void sim_ring_down(struct world *w, const struct event *e);
+/* The neighbours of a node in its part's ring hear that its streams ended. */
+void sim_end_streams(struct world *w, uint32_t node, bool silent);
+uint32_t sim_find(const struct rg_proposal *p, const char *id); /* place in the plan */
+uint32_t sim_node_at(const struct rg_proposal *p, uint32_t place);
+bool sim_reaches(const struct world *w, uint32_t a, uint32_t b); /* both ways */
+
+/* ---- faults.c ------------------------------------------------------------------------------- */
+
+void sim_plan_faults(struct world *w);
+void sim_fault(struct world *w);
+void sim_block(struct world *w, const struct event *e);
+void sim_unblock(struct world *w, const struct event *e);
+void sim_be_quiet(struct world *w);
+
+/* ---- checks.c ------------------------------------------------------------------------------- */
+
+void sim_check_load(struct world *w, uint32_t node, const struct rg_proposal *p);
+void sim_check_start(struct world *w, uint32_t node, struct rg_epoch epoch);
+void sim_check_node(struct world *w, uint32_t node); /* after every event of it */
+void sim_check_tick(struct world *w, uint32_t node); /* what takes time to be true */
+struct history *sim_history(struct world *w, struct rg_epoch epoch);
+
+#endif
