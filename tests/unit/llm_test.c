@@ -1,4 +1,5 @@
-/* llm_test.c - what generation_config.json says, and reading the weights in. */
+/* llm_test.c - what generation_config.json says, reading the weights in, and opening: all at once,
+ * or text first and a pipeline later. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -8,6 +9,7 @@
 #include <string.h>
 
 #include <math.h>
+#include <pthread.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -211,6 +213,201 @@ static void a_directory_that_is_not_there_is_said_by_name(void **state)
     assert_int_equal(rg_exit_code(err.code), 2);
 }
 
+/* ---- text first, then a pipeline ----------------------------------------------------------- */
+
+enum { ANSWER_TOKENS = 12 };
+
+struct answer {
+    pthread_mutex_t lock;
+    pthread_cond_t change;
+    int32_t tokens[ANSWER_TOKENS];
+    uint32_t n;
+    bool has_ended;
+};
+
+static void on_event(void *ud, const struct rg_event *event)
+{
+    struct answer *a = ud;
+
+    pthread_mutex_lock(&a->lock);
+    if (event->kind == RG_EVENT_TOKEN)
+        a->tokens[a->n++] = event->sample.id;
+    a->has_ended = event->kind == RG_EVENT_END;
+    pthread_cond_signal(&a->change);
+    pthread_mutex_unlock(&a->lock);
+}
+
+static void answer_to(const struct rg_llm *l, struct answer *a)
+{
+    static const int32_t prompt[] = {5, 99, 1, 42, 300, 7};
+    const struct rg_request request = {.tokens = prompt,
+                                       .n_tokens = 6,
+                                       .max_tokens = ANSWER_TOKENS,
+                                       .sampling = {.top_p = 1.0f, .repetition_penalty = 1.0f},
+                                       .on_event = on_event,
+                                       .ud = a};
+    uint64_t id;
+
+    *a = (struct answer){.lock = PTHREAD_MUTEX_INITIALIZER, .change = PTHREAD_COND_INITIALIZER};
+    assert_int_equal(rg_engine_submit(l->engine, &request, &id, NULL), RG_OK);
+    pthread_mutex_lock(&a->lock);
+    while (!a->has_ended)
+        pthread_cond_wait(&a->change, &a->lock);
+    pthread_mutex_unlock(&a->lock);
+    assert_int_equal(a->n, ANSWER_TOKENS);
+}
+
+/* What a node of a ring has for itself: weights, and here a pipeline of its own. */
+struct part {
+    struct rg_checkpoint *checkpoint;
+    struct rg_backend *backend;
+    struct rg_model *model;
+};
+
+static const char demo_model[] = RENGA_SOURCE_DIR "/config/demo-model";
+static const struct rg_backend_options one_thread = {.threads = 1};
+
+static void open_part(struct part *p)
+{
+    struct rg_model_part whole;
+
+    assert_int_equal(rg_checkpoint_open(&p->checkpoint, demo_model, &rg_checkpoint_mapped, NULL),
+                     RG_OK);
+    whole = rg_model_whole(&p->checkpoint->config);
+    assert_int_equal(rg_backend_open(&p->backend, &one_thread, NULL), RG_OK);
+    assert_int_equal(rg_model_open(&p->model, p->checkpoint, p->backend, &whole, NULL), RG_OK);
+}
+
+static struct rg_pipeline *pipeline_of(const struct part *p, uint32_t n_blocks)
+{
+    struct rg_pipeline *pipeline;
+
+    assert_int_equal(rg_pipeline_local_open(&pipeline, p->checkpoint, p->model, p->backend,
+                                            n_blocks, 64, NULL),
+                     RG_OK);
+    return pipeline;
+}
+
+static void close_part(struct part *p)
+{
+    rg_model_close(p->model);
+    rg_backend_close(p->backend);
+    rg_checkpoint_close(p->checkpoint);
+}
+
+static void an_attached_pipeline_answers_as_one_node_does(void **state)
+{
+    const struct rg_llm_options options = {
+        .model = demo_model, .context = 128, .parallel = 2, .backend = one_thread};
+    struct answer alone, attached;
+    struct rg_llm *l;
+    struct part part;
+
+    (void)state;
+    assert_int_equal(rg_llm_open(&l, &options, NULL), RG_OK);
+    answer_to(l, &alone);
+    rg_llm_close(l);
+
+    open_part(&part);
+    assert_int_equal(rg_llm_open_text(&l, &options, NULL), RG_OK);
+    assert_null(l->engine);
+    assert_int_equal(rg_llm_attach(l, pipeline_of(&part, 3), 192, 1, 16, NULL), RG_OK);
+    assert_non_null(l->engine);
+    assert_null(l->model);
+    assert_null(l->backend);
+    assert_int_equal(l->context, 192); /* what the plan said */
+    assert_int_equal(l->parallel, 1);
+    answer_to(l, &attached);
+    rg_llm_close(l);
+    close_part(&part);
+    assert_memory_equal(attached.tokens, alone.tokens, sizeof(alone.tokens));
+}
+
+static void a_pipeline_that_cannot_be_attached_is_closed(void **state)
+{
+    const struct rg_llm_options options = {.model = demo_model};
+    struct rg_err err;
+    struct rg_llm *l;
+    struct part part;
+    int64_t live, n;
+
+    (void)state;
+    open_part(&part);
+    assert_int_equal(rg_llm_open_text(&l, &options, NULL), RG_OK);
+    live = rg_mem_live();
+    assert_int_equal(rg_llm_attach(l, pipeline_of(&part, 3), 193, 1, 16, &err), RG_E_FIT);
+    assert_null(l->engine);
+    assert_int_equal(rg_mem_live(), live);
+    for (n = 1; n < 100; n++) {
+        struct rg_pipeline *pipeline = pipeline_of(&part, 3);
+        enum rg_code code;
+
+        rg_mem_fail_at(n);
+        code = rg_llm_attach(l, pipeline, 192, 1, 16, NULL);
+        rg_mem_fail_at(0);
+        if (code == RG_OK)
+            break;
+        assert_int_equal(code, RG_E_NOMEM);
+        assert_null(l->engine);
+        assert_int_equal(rg_mem_live(), live);
+    }
+    assert_in_range(n, 5, 99);
+    rg_llm_close(l);
+    close_part(&part);
+}
+
+static const char *const text_files[] = {"config.json",           "generation_config.json",
+                                         "chat_template.jinja",   "tiktoken.model",
+                                         "tokenizer_config.json", "model.safetensors.index.json"};
+enum { TEXT_FILES = sizeof(text_files) / sizeof(*text_files) };
+
+static void text_opens_where_no_weights_are(void **state)
+{
+    char dir[] = "/tmp/renga_llm_XXXXXX", from[512], to[128];
+    struct rg_llm_options options = {.model = dir};
+    struct rg_err err = {.message = ""};
+    struct rg_llm *l;
+
+    (void)state;
+    assert_non_null(mkdtemp(dir));
+    for (int i = 0; i < TEXT_FILES; i++) {
+        (void)snprintf(from, sizeof(from), "%s/%s", demo_model, text_files[i]);
+        (void)snprintf(to, sizeof(to), "%s/%s", dir, text_files[i]);
+        assert_int_equal(symlink(from, to), 0);
+    }
+    assert_int_equal(rg_llm_open_text(&l, &options, &err), RG_OK);
+    assert_null(l->engine);
+    assert_null(l->model);
+    assert_null(l->backend);
+    assert_non_null(l->tokenizer);
+    assert_non_null(l->chat);
+    assert_false(l->checkpoint->is_whole);
+    assert_int_equal(l->context, l->checkpoint->config.max_position_embeddings);
+    assert_int_equal(l->parallel, 4);
+    assert_true(l->n_eos_ids > 0);
+    assert_string_equal(l->name, strrchr(dir, '/') + 1);
+    rg_llm_close(l);
+
+    options.context = 100;
+    options.parallel = 7;
+    assert_int_equal(rg_llm_open_text(&l, &options, &err), RG_OK);
+    assert_int_equal(l->context, 100);
+    assert_int_equal(l->parallel, 7);
+    rg_llm_close(l);
+
+    options.context = UINT32_MAX;
+    assert_int_equal(rg_llm_open_text(&l, &options, &err), RG_E_USAGE);
+    assert_null(l);
+    assert_non_null(strstr(err.message, "--ctx"));
+    assert_int_not_equal(rg_llm_open(&l, &options, &err), RG_OK);
+    assert_non_null(strstr(err.message, "safetensors"));
+    for (int i = 0; i < TEXT_FILES; i++) {
+        (void)snprintf(to, sizeof(to), "%s/%s", dir, text_files[i]);
+        assert_int_equal(unlink(to), 0);
+    }
+    assert_int_equal(rmdir(dir), 0);
+}
+
 static int be_quiet(void **state)
 {
     (void)state;
@@ -232,6 +429,9 @@ int main(void)
         cmocka_unit_test(sampling_defaults_are_read_and_ranged),
         cmocka_unit_test(reading_it_without_memory_is_an_error_that_leaves_nothing),
         cmocka_unit_test(every_byte_of_a_part_is_read_once),
+        cmocka_unit_test(an_attached_pipeline_answers_as_one_node_does),
+        cmocka_unit_test(a_pipeline_that_cannot_be_attached_is_closed),
+        cmocka_unit_test(text_opens_where_no_weights_are),
         cmocka_unit_test(a_directory_that_is_not_there_is_said_by_name),
     };
 
