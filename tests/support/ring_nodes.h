@@ -1,8 +1,8 @@
 /* ring_nodes.h - a few nodes of a ring in one process, with real transports on loopback, and a
  * stage whose layers are hashes that may take a set time.
  *
- * A hash layer keeps, block by block, the hash of all positions up to a row: a wrong block, position
- * or order gives other rows, and how the layers are split over nodes gives the same ones.
+ * A hash layer keeps, block by block, the hash of all positions up to a row: a wrong block,
+ * position or order gives other rows, and how the layers are split over nodes gives the same ones.
  * Header-only; include it behind cmocka.h. */
 #ifndef TESTS_SUPPORT_RING_NODES_H
 #define TESTS_SUPPORT_RING_NODES_H
@@ -43,7 +43,8 @@ struct hash_stage {
 
 static inline uint32_t hash_of(uint32_t a, uint32_t b)
 {
-    const uint64_t h = ((uint64_t)a * 0x9E3779B97F4A7C15u) ^ ((uint64_t)(b + 1) * 0xC2B2AE3D27D4EB4Fu);
+    const uint64_t h =
+        (a * UINT64_C(0x9E3779B97F4A7C15)) ^ ((b + 1) * UINT64_C(0xC2B2AE3D27D4EB4F));
 
     return (uint32_t)(h >> 40); /* 24 bits: exact as a float */
 }
@@ -78,7 +79,7 @@ static inline enum rg_code hash_run(struct rg_stage *base, const struct rg_stage
     while (atomic_load(&s->gate))
         sleep_ns(1000000);
     for (uint32_t i = 0; i < n; i++)
-        values[i] = w->tokens ? (uint32_t)w->tokens[i] : (uint32_t)w->rows_in[i * HASH_HIDDEN];
+        values[i] = w->tokens ? (uint32_t)w->tokens[i] : (uint32_t)w->rows_in[i * base->hidden];
     for (uint32_t l = 0; l < base->n_layers; l++) {
         for (uint32_t i = 0; i < w->batch->n_seqs; i++)
             hash_rows(s, l, &w->batch->seqs[i], values);
@@ -86,8 +87,8 @@ static inline enum rg_code hash_run(struct rg_stage *base, const struct rg_stage
             sleep_ns(s->layer_ns + (int64_t)n * s->row_ns);
         atomic_fetch_add(&base->layers_done, 1);
     }
-    for (uint32_t i = 0; w->rows_out && i < n * HASH_HIDDEN; i++)
-        w->rows_out[i] = (float)values[i / HASH_HIDDEN];
+    for (uint32_t i = 0; w->rows_out && i < n * base->hidden; i++)
+        w->rows_out[i] = (float)values[i / base->hidden];
     if (w->n_logit_rows > 0)
         memset(w->logits, 0, sizeof(float) * w->n_logit_rows * HASH_VOCAB);
     for (uint32_t i = 0; i < w->n_logit_rows; i++)
@@ -101,10 +102,9 @@ static inline enum rg_code hash_run(struct rg_stage *base, const struct rg_stage
 static inline enum rg_code hash_embed(struct rg_stage *base, const int32_t *tokens, uint32_t n,
                                       float *rows_out, struct rg_err *err)
 {
-    (void)base;
     (void)err;
-    for (uint32_t i = 0; i < n * HASH_HIDDEN; i++)
-        rows_out[i] = (float)tokens[i / HASH_HIDDEN];
+    for (uint32_t i = 0; i < n * base->hidden; i++)
+        rows_out[i] = (float)tokens[i / base->hidden];
     return RG_OK;
 }
 
@@ -281,7 +281,7 @@ static inline bool reaches(const atomic_uint *counter, unsigned want)
     return true;
 }
 
-/* All nodes prepare the next epoch, connect, and start: workers first, as the head's commit does. */
+/* All nodes prepare the next epoch, connect, and start: the workers first. */
 static inline void nodes_connect(struct nodes *s)
 {
     s->epoch.n++;

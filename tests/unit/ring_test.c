@@ -158,8 +158,8 @@ static void run_alone(const char *dir, struct script *s)
     const struct rg_model_config c = config_of(dir);
     const struct rg_model_part part = rg_model_whole(&c);
     const struct rg_backend_options options = {.threads = 1};
-    struct part p;
-    struct rg_pipeline *pipeline;
+    struct part p = {0};
+    struct rg_pipeline *pipeline = NULL;
     struct rg_err err = {0};
 
     if (rg_checkpoint_open(&p.checkpoint, dir, &rg_checkpoint_mapped, &err) != RG_OK ||
@@ -177,7 +177,7 @@ static void expect_same_bits(const char *dir, const uint32_t *layers, uint32_t n
 {
     const struct rg_model_config c = config_of(dir);
     const struct rg_step_limits limits = limits_of(c.hidden_size);
-    struct part parts[NODES_MOST];
+    struct part parts[NODES_MOST] = {0};
     struct script got;
     struct nodes s;
     uint32_t first = 0;
