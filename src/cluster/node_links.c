@@ -21,6 +21,28 @@ struct rg_node_link {
     char names[1024], address[64];
 };
 
+/* names: one per line. */
+static bool has_name(const char *names, const char *id)
+{
+    const size_t n = strlen(id);
+
+    for (const char *at = strstr(names, id); at; at = strstr(at + 1, id))
+        if ((at == names || at[-1] == '\n') && (at[n] == '\0' || at[n] == '\n'))
+            return true;
+    return false;
+}
+
+bool rg_node_knows(struct rg_node *n, const char *names)
+{
+    bool known = names[0] == '\0'; /* without certificates everybody is who he says */
+
+    pthread_mutex_lock(&n->lock);
+    for (uint32_t i = 0; i < n->discovery.n && !known; i++)
+        known = has_name(names, n->discovery.peers[i].id);
+    pthread_mutex_unlock(&n->lock);
+    return known;
+}
+
 /* ---- on the transport's thread --------------------------------------------------------------- */
 
 static void on_open(void *ud, struct rg_link *l)
@@ -174,17 +196,6 @@ void rg_node_strangers_tick(struct rg_node *n, int64_t now_ms)
     for (struct rg_node_link *k = n->links; k; k = k->next)
         if (k->stranger && now_ms - k->since_ms > RG_LIMIT_HELLO_WAIT_MS)
             cut(n, k, "no Hello came");
-}
-
-/* names: one per line. */
-static bool has_name(const char *names, const char *id)
-{
-    const size_t n = strlen(id);
-
-    for (const char *at = strstr(names, id); at; at = strstr(at + 1, id))
-        if ((at == names || at[-1] == '\n') && (at[n] == '\0' || at[n] == '\n'))
-            return true;
-    return false;
 }
 
 /* ---- messages -------------------------------------------------------------------------------- */

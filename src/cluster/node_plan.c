@@ -112,6 +112,10 @@ enum rg_code rg_node_propose(void *ud, const struct rg_hello *const *hellos, uin
 
     if (!plan)
         return rg_fail(err, RG_E_NOMEM, "out of memory: a plan");
+    if (n->peers_wait) {
+        rg_free(plan);
+        return rg_fail(err, RG_E_PEER, "the nodes of %s have changed", n->discovery_path);
+    }
     code = gather(n, hellos, n_peers, &known, err);
     if (!code)
         code = make_plan(n, &known, plan, err);

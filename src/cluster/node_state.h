@@ -84,7 +84,7 @@ struct rg_node {
     char *discovery_path, *layers; /* owned */
     struct rg_plan_range ranges[RG_LIMIT_PEERS];
     uint32_t n_ranges;
-    struct rg_discovery discovery;
+    struct rg_discovery discovery; /* changed by the loop under the lock */
     int64_t discovery_read_ms, discovery_mtime_ns;
     uint32_t self; /* its number; changes with discovery.json */
     bool is_head;  /* never changes */
@@ -144,6 +144,8 @@ void rg_node_event(struct rg_node *n, const struct rg_member_event *event);
 /* node_links.c */
 bool rg_node_accept_control(struct rg_node *n, struct rg_link *l, const char *names,
                             const char *address, struct rg_link_events *events, void **ud);
+/* One of a certificate's names is a peer's.  Any thread. */
+bool rg_node_knows(struct rg_node *n, const char *names);
 void rg_node_dial_due(struct rg_node *n, int64_t now_ms);
 void rg_node_link_note(struct rg_node *n, struct rg_note *note); /* takes its frame */
 void rg_node_send(struct rg_node *n, uint32_t peer, const struct rg_message *m);

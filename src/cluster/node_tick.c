@@ -31,6 +31,16 @@ static bool same_peers(const struct rg_discovery *a, const struct rg_discovery *
     return true;
 }
 
+static void swap_discovery(struct rg_node *n, struct rg_discovery *d)
+{
+    struct rg_discovery old = n->discovery;
+
+    pthread_mutex_lock(&n->lock);
+    n->discovery = *d;
+    pthread_mutex_unlock(&n->lock);
+    rg_discovery_free(&old);
+}
+
 static void take_addresses(struct rg_node *n, struct rg_discovery *d)
 {
     const struct rg_err err = {.code = RG_E_PEER, .message = "its address was changed"};
@@ -49,8 +59,7 @@ static void take_addresses(struct rg_node *n, struct rg_discovery *d)
         }
         n->peers[i].redial_ms = 0;
     }
-    rg_discovery_free(&n->discovery);
-    n->discovery = *d;
+    swap_discovery(n, d);
 }
 
 /* Nodes were added or removed: that counts when no plan is loaded or runs.  Membership begins anew
@@ -76,8 +85,7 @@ static void take_peers(struct rg_node *n, struct rg_discovery *d, bool is_new)
     }
     n->peers_wait = false;
     rg_node_drop_all(n, "the nodes of the ring have changed");
-    rg_discovery_free(&n->discovery);
-    n->discovery = *d;
+    swap_discovery(n, d);
     n->self = (uint32_t)self;
     memset(n->peers, 0, sizeof n->peers);
     rg_membership_close(n->membership);
@@ -129,7 +137,7 @@ void rg_node_on_tick(uv_timer_t *tick)
     rg_node_event(n, &turn);
     rg_node_dial_due(n, now);
     rg_node_strangers_tick(n, now);
-    if (now - n->discovery_read_ms >= RG_NODE_REREAD_MS) {
+    if (now - n->discovery_read_ms >= RG_NODE_REREAD_MS || n->peers_wait) {
         n->discovery_read_ms = now;
         reread_discovery(n);
     }
