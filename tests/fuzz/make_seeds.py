@@ -596,11 +596,53 @@ def config_file_seeds():
     yield parts(b"", b"{}", b"{}", b"{", b"{")
 
 
+# ---- discovery ----------------------------------------------------------------------------------
+
+def peer(address="10.0.2.1", port=50051, memory=196608, **more):
+    return {"address": address, "port": port, "device_capabilities": {"memory": memory}, **more}
+
+
+def discovery_seeds():
+    yield (TESTS.parent / "config" / "discovery.json").read_bytes()
+    two = {"a": peer(), "b": peer("10.0.2.2", 50052, 524288)}
+    three = {**two, "c": peer("fe80::1%bridge0", 1, 1, head=True)}
+    for layers in ("b=0-8,a=9-11", "a=0-11", "b=0-11,a=none", "a=0-5,b=6-11", "b=0-5,a=7-11",
+                   "b=0-6,a=6-11", "a=x", "a=", "=1", "a=1-", "a=3-2", "a=1024", "a=0-3,a=4-11", ",",
+                   "c=0-11", "b=0-11,zz=none", "b=0-5,zz=6-11", "", "a=1-2,"):
+        yield parts(dump({"peers": two}), layers.encode())
+    yield parts(dump({"peers": three}), b"a=0-3,b=4-7,c=8-11")
+    yield parts(dump({"peers": three}), b"a=0-3,c=4-7,b=8-11")
+    yield dump({"peers": {f"n{i}": peer(port=i + 1, memory=1 + i) for i in range(64)}})
+    yield dump({"peers": {f"n{i}": peer(port=i + 1) for i in range(65)}})
+    for root in ([], 1, {}, {"peers": []}, {"peers": {}}, {"peers": {"a": 1}}, {"x": 1}):
+        yield dump(root)
+    for name in ("", "a b", "\u00e9", "a" * 128, "a" * 129, "a/b", ".", "_-.", "a\n"):
+        yield dump({"peers": {name: peer()}})
+    for key in ("address", "port", "device_capabilities"):
+        for value in (None, "", "x", 0, -1, 1.5, 65536, [], {}, True):
+            yield dump({"peers": {"a": {**peer(), key: value}}})
+        yield dump({"peers": {"a": {k: v for k, v in peer().items() if k != key}}})
+    for address in ("0.0.0.0", "::", "[::1]", "a.b-c_d", "10.0.2.1/24", "a" * 253, "a" * 254):
+        yield dump({"peers": {"a": peer(address)}})
+    for memory in (0, -1, 1, 1 << 30, (1 << 30) + 1, 0.5, "1", None, 1e30):
+        yield dump({"peers": {"a": peer(memory=memory)}})
+    for more in ({"chip": 1}, {"chip": "M4"}, {"model": "x" * 129}, {"model": "\n"}, {"flops": 1},
+                 {"flops": {"fp32": 1e3, "fp16": 0, "int8": 1}}, {"flops": {"fp32": -1}},
+                 {"flops": {"int8": "1"}}, {"gpu": [1]}):
+        yield dump({"peers": {"a": {**peer(), "device_capabilities": {"memory": 5, **more}}}})
+    yield dump({"peers": {"a": peer(head=True), "b": peer(port=2, head=True)}})
+    yield dump({"peers": {"a": peer(head=1)}})
+    yield dump({"peers": {"a": peer(), "b": peer()}})
+    yield b'{"peers":{"a":{},"a":{}}}'
+    yield b'{"peers":{"a":{"address":"x","port":1,"device_capabilities":{"memory":1,"flops":{"fp32":1e999}}}}}'
+
+
 TARGETS = {"safetensors": safetensors_seeds, "json": json_seeds,
            "tokenizer_json": tokenizer_seeds, "tiktoken_model": tiktoken_seeds,
            "tokenize_roundtrip": roundtrip_seeds, "chat_template": template_seeds,
            "chat_json": chat_seeds, "sse_utf8": stream_seeds, "http_request": http_seeds,
-           "model_config": model_config_seeds, "config_file": config_file_seeds}
+           "model_config": model_config_seeds, "config_file": config_file_seeds,
+           "discovery": discovery_seeds}
 
 
 def main():
