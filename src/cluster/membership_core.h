@@ -17,6 +17,7 @@
 #define RG_NS_PER_MS INT64_C(1000000)
 
 enum {
+    RG_MEMBER_REST_MS = 300,         /* after any plan: the ends of a dead node's links come in */
     RG_MEMBER_PAUSE_MS = 1000,       /* after the first plan that failed; doubles ... */
     RG_MEMBER_PAUSE_MOST_MS = 10000, /* ... up to this */
     RG_MEMBER_RAN_MS = 1000          /* an epoch that ran that long has not failed */
@@ -67,7 +68,8 @@ struct rg_membership {
 
     /* head, between epochs */
     int64_t enough_ns;     /* enough peers are up since; -1: they are not */
-    int64_t not_before_ns; /* the next plan */
+    int64_t not_before_ns; /* the next plan, after the end of one */
+    int64_t retry_ns;      /* the next plan, after none could be made; 0: at once */
     uint32_t fails;        /* plans in a row that ended before they ran */
     uint32_t unplanned;    /* times in a row that propose() made none */
     char why[RG_ERR_BYTES]; /* the last plan ended, or could not be made */

@@ -120,14 +120,15 @@ static void pause_after(struct rg_membership *m)
 {
     const bool ran = m->state == RG_EPOCH_RUNNING &&
                      m->now - m->since_ns >= RG_MEMBER_RAN_MS * RG_NS_PER_MS;
-    int64_t pause_ms = 0;
+    uint32_t doubled = 0;
+    int64_t pause_ms = RG_MEMBER_PAUSE_MS;
 
     m->fails = ran ? 0 : m->fails + 1;
-    for (uint32_t i = 0; i < m->fails && pause_ms < RG_MEMBER_PAUSE_MOST_MS; i++)
-        pause_ms = pause_ms ? 2 * pause_ms : RG_MEMBER_PAUSE_MS;
+    while (++doubled < m->fails && pause_ms < RG_MEMBER_PAUSE_MOST_MS)
+        pause_ms *= 2;
     if (pause_ms > RG_MEMBER_PAUSE_MOST_MS)
         pause_ms = RG_MEMBER_PAUSE_MOST_MS;
-    m->not_before_ns = m->now + pause_ms * RG_NS_PER_MS;
+    m->not_before_ns = m->now + (ran ? RG_MEMBER_REST_MS : pause_ms) * RG_NS_PER_MS;
     m->enough_ns = -1;
 }
 

@@ -63,6 +63,7 @@ void rg_member_head_loaded(struct rg_membership *m)
 void rg_member_head_lost(struct rg_membership *m, uint32_t peer, const char *why)
 {
     m->unplanned = 0;
+    m->retry_ns = 0;
     if (m->peers[peer].in_plan)
         rg_member_end_epoch(m, (struct rg_member_end){RG_E_PEER, peer, peer}, "%s is lost: %s",
                             m->peers[peer].id, why);
@@ -181,7 +182,7 @@ static bool may_plan(struct rg_membership *m)
         m->enough_ns = m->now;
     if (n_up < m->n_peers - 1 && m->now - m->enough_ns < m->settle_ns)
         return false;
-    return m->now >= m->not_before_ns || (m->unplanned == 0 && m->fails == 0);
+    return m->now >= m->not_before_ns && m->now >= m->retry_ns;
 }
 
 static void put_off(struct rg_membership *m, const struct rg_err *err)
@@ -193,7 +194,7 @@ static void put_off(struct rg_membership *m, const struct rg_err *err)
     if (pause_ms > RG_MEMBER_PAUSE_MOST_MS)
         pause_ms = RG_MEMBER_PAUSE_MOST_MS;
     m->unplanned++;
-    m->not_before_ns = m->now + pause_ms * RG_NS_PER_MS;
+    m->retry_ns = m->now + pause_ms * RG_NS_PER_MS;
     if (strcmp(m->why, err->message) != 0)
         rg_member_say(m, RG_LOG_WARN, RG_NO_PEER, "no plan: %s", err->message);
     (void)snprintf(m->why, sizeof m->why, "%s", err->message);

@@ -134,6 +134,7 @@ static void take_hello(struct rg_membership *m, uint32_t peer)
     p->heard_ns = p->progress_ns = m->now;
     p->beat_ns = m->now - RG_LIMIT_HEARTBEAT_MS * RG_NS_PER_MS;
     m->unplanned = 0;
+    m->retry_ns = 0;
     rg_member_say(m, RG_LOG_INFO, peer, "%s is up: %s", p->id, p->hello.build);
 }
 
