@@ -38,6 +38,24 @@ struct rg_done {
     void *owner;
 };
 
+/* ThreadSanitizer cannot see that what was written before a batch is read after its end. */
+#if defined(__SANITIZE_THREAD__)
+#define RG_SEES_THREADS 1
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define RG_SEES_THREADS 1
+#endif
+#endif
+#ifdef RG_SEES_THREADS
+void __tsan_acquire(void *p);
+void __tsan_release(void *p);
+#define RG_HAND_OVER(p) __tsan_release(p)
+#define RG_TAKE_OVER(p) __tsan_acquire(p)
+#else
+#define RG_HAND_OVER(p) (void)(p)
+#define RG_TAKE_OVER(p) (void)(p)
+#endif
+
 /* ---- payloads -------------------------------------------------------------------------------- */
 
 struct rg_payload_note {

@@ -46,6 +46,8 @@ static void list_remove(struct rg_link *l)
 
 bool rg_link_start(struct rg_link *l, const grpc_op *op, struct rg_done *done)
 {
+    RG_HAND_OVER(done);
+
     const grpc_call_error e = grpc_call_start_batch(l->call, op, op ? 1 : 0, done, NULL);
 
     assert(e == GRPC_CALL_OK);
@@ -137,6 +139,13 @@ static void drop_queue(struct rg_link *l)
     }
 }
 
+static void forget_answers(struct rg_link *l)
+{
+    grpc_metadata_array_destroy(&l->initial);
+    grpc_metadata_array_destroy(&l->trailing);
+    grpc_slice_unref(l->details);
+}
+
 static void say_closed(struct rg_link *l)
 {
     struct rg_transport *t = l->transport;
@@ -152,9 +161,7 @@ static void say_closed(struct rg_link *l)
     grpc_call_unref(l->call);
     if (l->channel)
         grpc_channel_destroy(l->channel);
-    grpc_metadata_array_destroy(&l->initial);
-    grpc_metadata_array_destroy(&l->trailing);
-    grpc_slice_unref(l->details);
+    forget_answers(l);
     if (l->events.on_close)
         l->events.on_close(l->ud, l, &l->why);
     rg_link_unref(l);

@@ -92,6 +92,12 @@ void rg_call_reject(struct rg_transport *t, grpc_call *call, grpc_status_code st
     (void)e;
 }
 
+static void forget_request(struct rg_accept *a)
+{
+    grpc_metadata_array_destroy(&a->metadata);
+    grpc_call_details_destroy(&a->details);
+}
+
 static void request_call(struct rg_accept *a)
 {
     struct rg_transport *t = a->transport;
@@ -101,8 +107,7 @@ static void request_call(struct rg_accept *a)
     grpc_metadata_array_init(&a->metadata);
     if (grpc_server_request_call(t->server, &a->call, &a->details, &a->metadata, t->queue,
                                  t->queue, &a->done) != GRPC_CALL_OK) {
-        grpc_call_details_destroy(&a->details);
-        grpc_metadata_array_destroy(&a->metadata);
+        forget_request(a);
     }
 }
 
@@ -127,9 +132,7 @@ static void on_call(void *owner, bool ok)
 
     if (ok)
         dispatch(t, a->call, a->details.method);
-    grpc_call_details_destroy(&a->details);
-    grpc_metadata_array_destroy(&a->metadata);
-
+    forget_request(a);
     pthread_mutex_lock(&t->mutex);
     const bool closing = t->closing;
 
@@ -167,6 +170,7 @@ static void *run(void *arg)
         if (e.type == GRPC_OP_COMPLETE) {
             const struct rg_done *done = e.tag;
 
+            RG_TAKE_OVER(e.tag);
             done->run(done->owner, e.success != 0);
         }
     }

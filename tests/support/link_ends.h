@@ -5,6 +5,7 @@
 #define TESTS_SUPPORT_LINK_ENDS_H
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
@@ -20,7 +21,7 @@ struct end {
     pthread_cond_t changed;
     struct rg_link *link;
     char names[1024], address[128];
-    int opened, messages, sent, closed;
+    int accepted, opened, messages, sent, closed;
     int misordered; /* messages that do not begin with their number; when it is 4 bytes long */
     uint64_t bytes;
     uint8_t last[64]; /* the beginning of the last message */
@@ -70,14 +71,16 @@ static void on_message(void *ud, struct rg_link *l, struct rg_frame *f)
         memcpy(&number, e->last, sizeof number);
         e->misordered += number != (uint32_t)e->messages;
     }
-    if (e->keep)
+    const bool keep = e->keep;
+
+    if (keep)
         e->kept[e->messages] = f;
     e->messages++;
     pthread_cond_broadcast(&e->changed);
     pthread_mutex_unlock(&e->mutex);
     if (e->echo)
         (void)!rg_link_send(l, e->last, e->last_n, NULL, NULL);
-    if (!e->keep)
+    if (!keep)
         rg_frame_free(f);
 }
 
@@ -125,12 +128,21 @@ static bool wait_for(struct end *e, const int *counter, int n)
     return reached;
 }
 
+static inline int counted(struct end *e, const int *counter)
+{
+    pthread_mutex_lock(&e->mutex);
+    const int n = *counter;
+
+    pthread_mutex_unlock(&e->mutex);
+    return n;
+}
+
 /* ---- a pair of transports -------------------------------------------------------------------- */
 
 struct pair {
     struct rg_transport *server, *client;
     struct end near, far; /* the dialling and the accepting end */
-    bool refuse;
+    atomic_bool refuse;
 };
 
 static bool accept_link(void *ud, struct rg_link *l, enum rg_link_kind kind, const char *names,
@@ -139,11 +151,15 @@ static bool accept_link(void *ud, struct rg_link *l, enum rg_link_kind kind, con
     struct pair *p = ud;
 
     (void)kind;
-    if (p->refuse)
+    if (atomic_load(&p->refuse))
         return false;
+    pthread_mutex_lock(&p->far.mutex);
     snprintf(p->far.names, sizeof p->far.names, "%s", names);
     snprintf(p->far.address, sizeof p->far.address, "%s", address);
     p->far.link = l;
+    p->far.accepted++;
+    pthread_cond_broadcast(&p->far.changed);
+    pthread_mutex_unlock(&p->far.mutex);
     *out = end_events;
     *link_ud = &p->far;
     return true;
@@ -210,6 +226,7 @@ static inline void open_link(struct pair *p, enum rg_link_kind kind)
     dial(p, kind);
     if (!wait_for(&p->near, &p->near.opened, 1))
         fail_msg("no link: %s", p->near.why.message);
+    assert_true(wait_for(&p->far, &p->far.accepted, 1));
 }
 
 /* Waits until both ends have closed. */

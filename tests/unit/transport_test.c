@@ -65,7 +65,7 @@ static void a_refused_link_closes_and_never_opens(void **state)
 
     (void)state;
     open_pair(&p);
-    p.refuse = true;
+    atomic_store(&p.refuse, true);
     dial(&p, RG_LINK_STEPS);
     assert_true(wait_for(&p.near, &p.near.closed, 1));
     assert_int_equal(p.near.opened, 0);
@@ -130,7 +130,7 @@ static void a_forwarded_request_ends_before_its_answer(void **state)
     rg_link_finish(p.near.link);
     assert_true(wait_for(&p.far, &p.far.messages, 1));
     usleep(50000);
-    assert_int_equal(p.far.closed, 0);
+    assert_int_equal(counted(&p.far, &p.far.closed), 0);
     assert_int_equal(rg_link_send(p.far.link, "200", 3, NULL, &err), RG_OK);
     rg_link_finish(p.far.link);
     expect_closed(&p);
@@ -221,8 +221,8 @@ static void a_receiver_that_does_not_read_stops_its_sender(void **state)
         }
     }
     assert_in_range(sent, (1 << 20) / BYTES, (64 << 20) / BYTES);
-    assert_in_range(p.far.messages, 1, (1 << 20) / BYTES + 2);
-    assert_int_equal(p.far.closed, 0);
+    assert_in_range(counted(&p.far, &p.far.messages), 1, (1 << 20) / BYTES + 2);
+    assert_int_equal(counted(&p.far, &p.far.closed), 0);
     /* Reading on, the rest comes. */
     pthread_mutex_lock(&p.far.mutex);
     p.far.keep = false;
