@@ -19,6 +19,7 @@
 #include "cli/run.h"
 #include "cli/serve.h"
 #include "cli/service.h"
+#include "cli/status.h"
 #include "cli/tokenize.h"
 #include "cli/version.h"
 
@@ -107,6 +108,8 @@ static enum rg_code run_command(const struct rg_options *o, struct rg_err *err)
         return rg_certs(o->discovery, o->out, err);
     case RG_COMMAND_RUN:
         return rg_run(o, err);
+    case RG_COMMAND_STATUS:
+        return rg_status(o, err);
     case RG_COMMAND_SERVICE:
         return rg_service(o, err);
     case RG_COMMAND_TOKENIZE:

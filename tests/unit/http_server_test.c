@@ -437,7 +437,7 @@ static void listens_elsewhere_only_with_keys_or_when_told_so(void **state)
     assert_int_equal(uv_loop_close(&loop), 0);
 }
 
-static void loopback_has_256_connections_and_256_more_for_forwarded_requests(void **state)
+static void loopback_has_256_connections_and_more_for_forwarded_requests(void **state)
 {
     enum { MOST = RG_LIMIT_CONNECTIONS_PER_ADDRESS + RG_LIMIT_FORWARDS, FILES = 2 * MOST + 64 };
     static struct client clients[MOST];
@@ -502,7 +502,7 @@ int main(void)
         TEST(a_drain_lets_answers_finish),
         TEST(a_drain_ends_at_its_deadline),
         TEST(listens_elsewhere_only_with_keys_or_when_told_so),
-        TEST(loopback_has_256_connections_and_256_more_for_forwarded_requests),
+        TEST(loopback_has_256_connections_and_more_for_forwarded_requests),
         TEST(a_connection_without_memory_waits_for_some),
     };
 
