@@ -9,6 +9,7 @@
 #include "base/mem.h"
 #include "cli/bench.h"
 #include "cli/certs.h"
+#include "cli/doctor.h"
 #include "cli/eval.h"
 #include "cli/inspect.h"
 #include "cli/llm_options.h"
@@ -106,6 +107,8 @@ static enum rg_code run_command(const struct rg_options *o, struct rg_err *err)
         return rg_plan_command(o, err);
     case RG_COMMAND_CERTS:
         return rg_certs(o->discovery, o->out, err);
+    case RG_COMMAND_DOCTOR:
+        return rg_doctor(o, err);
     case RG_COMMAND_RUN:
         return rg_run(o, err);
     case RG_COMMAND_STATUS:
