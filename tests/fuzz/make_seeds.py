@@ -483,6 +483,35 @@ def http_seeds():
         yield b"\2POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n" + extra + b"\r\n\r\n{}"
 
 
+def response_seeds():
+    heads = [b"HTTP/1.1 200 OK", b"HTTP/1.0 404 Not Found", b"HTTP/1.1 503 ", b"HTTP/1.1 204 No Content",
+             b"HTTP/2.0 200 OK", b"HTTP/1.1 1000 x", b"HTTP/1.1 20", b"ICY 200 OK", b"HTTP/1.1 200"]
+    for i, head in enumerate(heads):
+        yield bytes([i]) + head + b"\r\nContent-Length: 2\r\n\r\n{}"
+        yield bytes([i + 3]) + head + b"\r\n\r\n{}"
+    ok = b"HTTP/1.1 200 OK\r\n"
+    for fields in (b"Content-Length: 5", b"Content-Length: 0", b"Content-Length: -1", b"Content-Length: 1\r\n"
+                   b"Content-Length: 2", b"Content-Length: 18446744073709551616", b"Content-Length:\t2 ",
+                   b"Transfer-Encoding: chunked\r\nContent-Length: 2", b"Connection: close", b"A: b\r\n c",
+                   b"A : b", b"\x00: b", b"A: b\n", b"A: \x80", b"Connection: upgrade\r\nUpgrade: h2c",
+                   b"X: " + b"y" * 16400, b"Transfer-Encoding: gzip, chunked"):
+        yield b"\4" + ok + fields + b"\r\n\r\nabcdefg"
+    stream = (ok + b"Content-Type: text/event-stream\r\nConnection: close\r\n"
+              b"Transfer-Encoding: chunked\r\n\r\n")
+    for body in (b"", b"9\r\ndata: 1\n\n\r\n", b"9\r\ndata: 1\n\n\r\n0\r\n\r\n", b"9\r\ndata: 1\n\n\r\n5\r\nda",
+                 b"1\r\na\r\n0\r\nT: t\r\n\r\n", b"1;a=b\r\na\r\n0;c\r\n\r\n", b"A\r\n0123456789\r\na\r\n0123456789\r\n",
+                 b"g", b"1\na\n", b"1\r\nab", b"100001\r\n", b"0000001\r\na\r\n", b"ffffffffffffffffff\r\n",
+                 b"0\r\n\r\nmore", b"1\r\na\r\n" * 3, b"400\r\n" + b"x" * 1024 + b"\r\n1\r\nx\r\n", b"\r\n", b"1 \r\na\r\n"):
+        yield b"\0" + stream + body
+        yield b"\6" + stream.replace(b"text/event-stream", b"text/plain") + body
+    for early in (b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 103 Early\r\nA: b\r\n\r\n",
+                  b"HTTP/1.1 101 Switching\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n"):
+        yield b"\2" + early + ok + b"Content-Length: 1\r\n\r\nx"
+        yield b"\1" + early * 2
+    yield b"\5" + ok + b"\r\n" + b"x" * 1025
+    yield b"\5SSH-2.0-OpenSSH_9.2p1\r\n"
+
+
 # ---- configurations -----------------------------------------------------------------------------
 
 def small(value, key=""):
@@ -637,12 +666,214 @@ def discovery_seeds():
     yield b'{"peers":{"a":{"address":"x","port":1,"device_capabilities":{"memory":1,"flops":{"fp32":1e999}}}}}'
 
 
+# ---- peer messages ------------------------------------------------------------------------------
+
+CONTROL, STEP, OPEN, FORWARD, PROBE, HISTORY = range(6)
+HELLO, REFUSE, HEARTBEAT, PROPOSE, READY, COMMIT, ACK, ABORT = range(1, 9)
+
+
+def varint(n):
+    out = b""
+    while n >= 128:
+        out += bytes([n & 127 | 128])
+        n >>= 7
+    return out + bytes([n])
+
+
+def field(number, value):
+    """A field of the protocol: int, bytes, str, or ("fixed64", n)."""
+    if isinstance(value, tuple):
+        return varint(number << 3 | 1) + struct.pack("<Q", value[1])
+    if isinstance(value, int):
+        return varint(number << 3) + varint(value)
+    value = value.encode() if isinstance(value, str) else value
+    return varint(number << 3 | 2) + varint(len(value)) + value
+
+
+def fields(values):
+    return b"".join(field(number, value) for number, value in values.items())
+
+
+def control(kind, values):
+    return field(kind, fields(values))
+
+
+def an_epoch(boot=1000, n=1):
+    return fields({1: ("fixed64", boot), 2: n})
+
+
+DIGEST = bytes(16)
+MODEL = (field(1, DIGEST) + field(2, 3)
+         + b"".join(field(3, fields({1: i, 2: 1, 3: DIGEST})) for i in range(3)))
+
+
+def hello(node, **more):
+    values = {1: 1, 2: 0, 3: "0.1.0", 4: node, 5: ("fixed64", 1000 + "abc".find(node)), 6: "a",
+              7: "plain", 8: "cpu-1", 9: 1, 10: 1, 11: 1, 12: MODEL}
+    values.update({int(k[1:]): v for k, v in more.items()})
+    return control(HELLO, {k: v for k, v in values.items() if v is not None})
+
+
+def proposal(n=1, nodes=(("b", 0, 1), ("a", 1, 2)), **more):
+    values = {1: an_epoch(n=n), 3: 1024, 4: 4, 5: 64, 6: 64, 7: 512, 8: "int8", 9: DIGEST}
+    values.update({int(k[1:]): v for k, v in more.items()})
+    return field(PROPOSE, b"".join(field(2, fields({1: i, 2: f, 3: c})) for i, f, c in nodes)
+                 + fields({k: v for k, v in values.items() if v is not None}))
+
+
+def beat(**more):
+    values = {1: 5, 2: 4, 3: 3, 4: 2, 5: 1, 6: an_epoch(), 7: 10, 8: 11}
+    values.update({int(k[1:]): v for k, v in more.items()})
+    return control(HEARTBEAT, values)
+
+
+def seq(n_rows, position, blocks, **more):
+    packed = b"".join(varint(b) for b in blocks)
+    return field(3, fields({1: n_rows, 2: position, 3: packed})
+                 + fields({int(k[1:]): v for k, v in more.items()}))
+
+
+# max_rows 20, parallel 3, 300 blocks of 16 positions, context 128, hidden 3
+STEP_LIMITS = bytes([19, 2, 43, 1, 127, 0, 2])
+
+
+def step(seqs, n_rows, number=1, epoch=an_epoch(), more=b"", rows=None):
+    rows = bytes(12 * n_rows) if rows is None else rows
+    inner = field(1, epoch) + field(2, number) + seqs + more + (field(15, rows) if rows else b"")
+    return bytes([STEP]) + STEP_LIMITS + field(2, inner)
+
+
+def step_seeds():
+    one, two = seq(1, 31, [7, 299]), seq(5, 0, [0])
+    yield step(one, 1)
+    yield step(one + two, 6)
+    yield step(one + two + seq(2, 126, range(8)), 8, number=1 << 40)
+    yield step(one, 0, more=field(4, "not finite") + field(5, 10), rows=b"")
+    yield step(one, 1, more=field(4, "x"))
+    yield step(one, 1, number=0)
+    yield step(one, 1, epoch=b"")
+    yield step(one, 2)
+    yield step(one, 1, rows=bytes(13))
+    yield step(seq(0, 1, [1]), 0)
+    yield step(seq(1, 31, [7]), 1)
+    yield step(seq(1, 31, [7, 300]), 1)
+    yield step(seq(1, 128, range(9)), 1)
+    yield step(seq(20, 0, [1, 2]), 20)
+    yield step(seq(21, 0, [1, 2]), 21)
+    yield step(one * 4, 4)
+    yield step(field(3, fields({1: 1, 2: 0}) + field(3, 7)), 1)
+    yield step(one, 1, more=field(9, "later"))
+    yield step(seq(1, 31, [7, 8], _4=1), 1)
+    yield step(one, 1) + field(7, 1)
+    yield bytes([STEP]) + STEP_LIMITS + field(3, 1) + step(one, 1)[8:]
+    yield bytes([STEP]) + STEP_LIMITS + field(1, b"")
+    yield bytes([STEP]) + STEP_LIMITS + field(2, field(3, b"") * 100)
+
+
+def event(kind, peer, value, message=b""):
+    head = bytes([kind + 8 * peer, value])
+    return head + (struct.pack("<H", len(message)) + message if kind == 2 else b"")
+
+
+UP, DOWN, MESSAGE, LOADED, LOAD_FAILED, RING_DOWN, WORK, TICK = range(8)
+
+
+def history_seeds():
+    def of_head(*more):
+        return b"".join((bytes([HISTORY, 0]), event(UP, 1, 0), event(UP, 2, 0),
+                         event(MESSAGE, 1, 0, hello("b")), event(MESSAGE, 2, 0, hello("c")),
+                         event(TICK, 0, 20)) + more)
+
+    def of_worker(*more):
+        return b"".join((bytes([HISTORY, 1]), event(UP, 0, 0), event(UP, 2, 0),
+                         event(MESSAGE, 0, 0, hello("a")), event(MESSAGE, 2, 0, hello("c")))
+                        + more)
+
+    epoch = {1: an_epoch()}
+    served = (event(LOADED, 0, 0), event(MESSAGE, 1, 0, control(READY, epoch)),
+              event(MESSAGE, 2, 0, control(READY, epoch)),
+              event(MESSAGE, 1, 0, control(ACK, epoch)), event(MESSAGE, 2, 0, control(ACK, epoch)))
+    began = (event(MESSAGE, 0, 0, proposal()), event(LOADED, 0, 0),
+             event(MESSAGE, 0, 0, control(COMMIT, epoch)))
+    aborted = control(ABORT, {1: an_epoch(), 2: "over", 3: "c"})
+    yield of_head()
+    yield of_head(*served)
+    yield of_head(*served, event(WORK, 0, 5), event(MESSAGE, 1, 1, beat()), event(TICK, 0, 250))
+    yield of_head(*served, event(RING_DOWN, 0, 0), event(TICK, 0, 250), *served)
+    yield of_head(*served, event(DOWN, 1, 0), event(TICK, 0, 250))
+    yield of_head(*served, event(MESSAGE, 1, 0, aborted), event(TICK, 0, 250))
+    yield of_head(event(LOAD_FAILED, 0, 0), event(TICK, 0, 250))
+    yield of_head(event(MESSAGE, 1, 0, control(READY, {1: an_epoch(), 2: "full", 3: 7})))
+    yield of_head(event(MESSAGE, 1, 0, proposal()))
+    yield of_worker()
+    yield of_worker(*began)
+    yield of_worker(*began, event(MESSAGE, 0, 0, aborted), event(MESSAGE, 0, 0, proposal(n=2)))
+    yield of_worker(*began, event(MESSAGE, 0, 0, proposal(n=1)))
+    yield of_worker(*began, event(DOWN, 0, 0), event(UP, 0, 9), event(MESSAGE, 0, 0, hello("a")))
+    yield of_worker(*began, event(RING_DOWN, 0, 0))
+    yield of_worker(event(MESSAGE, 0, 0, proposal(nodes=(("c", 0, 1), ("a", 1, 2)))))
+    yield of_worker(event(MESSAGE, 2, 0, proposal()))
+    yield of_worker(event(MESSAGE, 0, 0, control(COMMIT, epoch)))
+    yield bytes([HISTORY, 2]) + event(UP, 0, 0) + event(MESSAGE, 0, 0, hello("b"))
+    yield bytes([HISTORY, 2]) + event(UP, 0, 0) + event(TICK, 0, 255)
+    yield bytes([HISTORY, 1]) + event(UP, 0, 0) + event(
+        MESSAGE, 0, 0, control(REFUSE, {1: "model", 2: "x", 3: "y"}))
+
+
+def control_seeds():
+    yield from (hello("b"), hello("b", _1=2), hello("b", _4=""), hello("b", _5=("fixed64", 0)),
+                hello("b", _7="0123456789abcdef"), hello("b", _7="x"), hello("b", _8="x" * 64),
+                hello("b", _10=1 << 60), hello("b", _12=None), hello("b", _12=MODEL + MODEL),
+                hello("b", _12=field(1, DIGEST) + field(2, 1024)), hello("b", _13="later"),
+                hello("b", _12=MODEL + field(4, fields({2: 5, 3: DIGEST}))),
+                hello("b", _3="\x1b[31m\u202e\u00e9"), hello("b", _4="x" * 129),
+                hello("b", _12=field(1, DIGEST) + field(2, 9) + field(3, b"") * 2000))
+    yield from (proposal(), proposal(n=0), proposal(nodes=()), proposal(_3=1 << 25),
+                proposal(nodes=(("a", 0, 3),)), proposal(nodes=(("b", 0, 3), ("a", 3, 0))),
+                proposal(nodes=(("b", 0, 1), ("b", 1, 1), ("a", 2, 1))),
+                proposal(nodes=(("b", 1, 1), ("a", 2, 1))), proposal(_4=0), proposal(_5=15),
+                proposal(_6=24), proposal(_7=1 << 20), proposal(_8="f32"), proposal(_8=""),
+                proposal(_9=b"x"), proposal(nodes=tuple((f"n{i}", i, 1) for i in range(65))))
+    yield from (beat(), beat(_1=1 << 63), beat(_5=2), beat(_6=b""), control(HEARTBEAT, {}))
+    for values in ({}, {1: an_epoch()}, {1: an_epoch(), 2: "why", 3: 6}, {1: an_epoch(), 3: 6},
+                   {1: an_epoch(), 2: "why", 3: 99}, {1: an_epoch(boot=0)}):
+        yield control(READY, values)
+    for kind in (COMMIT, ACK, ABORT, REFUSE):
+        yield control(kind, {})
+        yield control(kind, {1: an_epoch()})
+        yield control(kind, {1: an_epoch(), 2: "why", 3: "b"})
+    yield control(REFUSE, {1: "head", 2: "a", 3: "b"})
+    yield control(REFUSE, {1: "a\0b"})
+    yield field(9, b"") + field(REFUSE, field(1, "x"))
+    yield field(REFUSE, b"") + field(COMMIT, b"")
+    yield b"\x13\x14"
+    yield b"\x12\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01"
+
+
+def peer_message_seeds():
+    for data in control_seeds():
+        yield bytes([CONTROL]) + data
+    yield from step_seeds()
+    for values in ({1: an_epoch(), 2: "b"}, {1: an_epoch()}, {2: "b"}, {1: an_epoch(), 2: "b c"}):
+        yield bytes([OPEN]) + field(1, fields(values))
+    yield bytes([OPEN]) + field(2, b"")
+    yield bytes([FORWARD]) + field(1, "GET / HTTP/1.1\r\n\r\n")
+    yield bytes([FORWARD]) + field(1, "")
+    yield bytes([FORWARD]) + field(2, 1) + field(1, "x") + field(3, 1)
+    probe = {1: 1, 2: 1024, 3: 1 << 40, 4: "0.1.0", 15: bytes(20)}
+    yield bytes([PROBE]) + fields(probe)
+    yield bytes([PROBE]) + fields({**probe, 2: 1 << 31})
+    yield bytes([PROBE]) + fields({15: b"x", 1: 1})
+    yield from history_seeds()
+
+
 TARGETS = {"safetensors": safetensors_seeds, "json": json_seeds,
            "tokenizer_json": tokenizer_seeds, "tiktoken_model": tiktoken_seeds,
            "tokenize_roundtrip": roundtrip_seeds, "chat_template": template_seeds,
            "chat_json": chat_seeds, "sse_utf8": stream_seeds, "http_request": http_seeds,
+           "http_response": response_seeds,
            "model_config": model_config_seeds, "config_file": config_file_seeds,
-           "discovery": discovery_seeds}
+           "discovery": discovery_seeds, "peer_message": peer_message_seeds}
 
 
 def main():
