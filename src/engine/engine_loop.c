@@ -136,6 +136,9 @@ bool rg_engine_check(struct rg_engine *e)
     if (e->is_broken)
         return false;
     code = rg_pipeline_check(e->pipeline, &why);
+    /* It says once that it was lost and is well again; to who has no sequence that is nothing. */
+    if (code == RG_E_PEER && e->stats.running == 0)
+        code = rg_pipeline_check(e->pipeline, &why);
     pthread_mutex_lock(&e->lock);
     was_lost = e->is_lost;
     e->is_lost = code == RG_E_PEER;

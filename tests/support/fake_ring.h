@@ -43,6 +43,7 @@ struct fake_ring {
     uint32_t stay_chance;   /* a check: it stays lost */
     bool changes_shape;     /* depth and stages change when it forms again */
     atomic_bool is_lost;
+    atomic_bool is_new; /* it was lost and formed again meanwhile: said once */
     atomic_bool is_gated; /* collects wait until allowed lets one through */
     atomic_uint allowed, n_at_gate;
     uint32_t deepest, decode_most, decode_steps_most;
@@ -178,7 +179,7 @@ static inline enum rg_code ring_submit(struct rg_pipeline *p, struct rg_pipe_ste
     assert_true(r->n_queued < p->depth);
     if (!r->is_lost)
         ring_lose(r);
-    if (r->is_lost)
+    if (r->is_lost || atomic_exchange(&r->is_new, false))
         return ring_lost(err);
     r->queue[r->n_queued++] = (struct ring_step){.step = step};
     ring_count(r);
@@ -238,6 +239,8 @@ static inline enum rg_code ring_check(struct rg_pipeline *p, struct rg_err *err)
     struct fake_ring *r = (struct fake_ring *)p;
 
     assert_int_equal(r->n_queued, 0);
+    if (atomic_exchange(&r->is_new, false))
+        return ring_lost(err);
     if (!r->is_lost)
         return RG_OK;
     if (ring_chance(r, r->stay_chance))

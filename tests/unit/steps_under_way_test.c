@@ -409,6 +409,24 @@ static void an_engine_whose_pipeline_was_never_there_refuses_too(void **state)
     assert_int_equal(atomic_load(&ring.n_collected), 0);
 }
 
+static void an_idle_engine_does_not_mind_a_pipeline_that_formed_again(void **state)
+{
+    struct rg_engine *e;
+
+    (void)state;
+    ring_setup(11, 3, 2, 32);
+    e = open_ring_engine(
+        (struct rg_engine_options){.context = 96, .parallel = 2, .chunk_rows = 8});
+    for (uint32_t i = 0; i < 3; i++) {
+        fill_prompt(&watches[i], 20, i);
+        submit(e, &watches[i], 3);
+        expect_end(&watches[i], RG_END_LENGTH, 3);
+        await_idle(e);
+        atomic_store(&ring.is_new, true);
+    }
+    rg_engine_close(e);
+}
+
 /* ---- being alive, and short memory --------------------------------------------------------- */
 
 static int64_t silence_ns(struct rg_engine *e)
@@ -489,6 +507,7 @@ int main(void)
         cmocka_unit_test(closing_takes_back_what_is_under_way),
         cmocka_unit_test(a_lost_pipeline_refuses_until_it_is_well_again),
         cmocka_unit_test(an_engine_whose_pipeline_was_never_there_refuses_too),
+        cmocka_unit_test(an_idle_engine_does_not_mind_a_pipeline_that_formed_again),
         cmocka_unit_test(a_slow_node_is_not_a_stuck_engine),
         cmocka_unit_test(without_memory_fewer_steps_are_under_way),
         cmocka_unit_test(any_mix_of_prompts_cancels_and_failures_gives_the_right_tokens),
