@@ -126,6 +126,9 @@ static void look(struct rg_api *a, const char *ring_reason, struct state *s)
         (void)snprintf(s->reason, sizeof s->reason, "%s", why.message);
     } else if (*ring_reason) {
         return;
+    } else if (a->llm && rg_engine_is_lost(a->llm->engine, &why)) {
+        /* The ring has formed anew, and the engine has not yet seen it. */
+        (void)snprintf(s->reason, sizeof s->reason, "%s", why.message);
     } else if (a->llm && is_silent(a->llm->engine, &silence_ns)) {
         (void)snprintf(s->reason, sizeof s->reason, "the engine is stuck");
         s->silence_ms = silence_ns / 1000000;

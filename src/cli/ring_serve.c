@@ -34,6 +34,7 @@ struct rg_ring_serve {
     struct rg_load_progress progress;
     struct rg_ring_health health;
     int64_t said_ms;
+    enum rg_epoch_state engine_saw; /* health.status is also renewed by whoever asks for it */
     rg_ring_serve_failed_fn *on_failed;
     void (*on_closed)(void *ud);
     void *ud, *closed_ud;
@@ -94,13 +95,14 @@ static void on_change(void *ud)
 {
     struct rg_ring_serve *s = ud;
     struct rg_node_status *status = &s->health.status;
-    const enum rg_epoch_state before = status->state;
 
     if (s->closing)
         return;
     rg_node_status(s->node, status);
-    if (s->llm && s->llm->engine && status->state != before)
+    if (s->llm && s->llm->engine && status->state != s->engine_saw) {
+        s->engine_saw = status->state;
         rg_engine_wake(s->llm->engine);
+    }
     rg_api_set_progress(s->api, status->state >= RG_EPOCH_READY ? 1.0 : status->loaded);
     rg_ring_health_count(&s->health, s->llm ? s->llm->engine : NULL);
     if (rg_node_is_head(s->node))

@@ -111,16 +111,26 @@ void rg_engine_wake(struct rg_engine *e)
     pthread_mutex_unlock(&e->lock);
 }
 
-bool rg_engine_is_broken(struct rg_engine *e, struct rg_err *why)
+static bool look(struct rg_engine *e, const bool *flag, struct rg_err *why)
 {
-    bool is_broken;
+    bool is_set;
 
     pthread_mutex_lock(&e->lock);
-    is_broken = e->is_broken;
-    if (is_broken)
+    is_set = *flag;
+    if (is_set)
         *why = e->why;
     pthread_mutex_unlock(&e->lock);
-    return is_broken;
+    return is_set;
+}
+
+bool rg_engine_is_broken(struct rg_engine *e, struct rg_err *why)
+{
+    return look(e, &e->is_broken, why);
+}
+
+bool rg_engine_is_lost(struct rg_engine *e, struct rg_err *why)
+{
+    return look(e, &e->is_lost, why);
 }
 
 /* ---- opening and closing --------------------------------------------------------------------- */
