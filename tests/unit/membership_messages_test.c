@@ -40,7 +40,7 @@ struct row {
     const char *outcomes; /* one letter per state */
 };
 
-enum { N_STATES = 6 };
+enum { N_STATES = 6, N_HEAD_STATES = 10 };
 
 static void into_worker_state(struct bench *b, int at)
 {
@@ -62,15 +62,15 @@ static void every_message_of_the_head_has_its_answer_at_a_worker(void **state)
 {
     /*                                         down greeting none loading ready running */
     static const struct row rows[] = {
-        {RG_MESSAGE_HELLO, 0,      ".UEEEE"}, {RG_MESSAGE_REFUSE, 0,     ".RRRRR"},
-        {RG_MESSAGE_HEARTBEAT, 5,  ".E...."}, {RG_MESSAGE_HEARTBEAT, 4,  ".E.OOO"},
-        {RG_MESSAGE_PROPOSE, 6,    ".ELLLL"}, {RG_MESSAGE_PROPOSE, 5,    ".EEEEE"},
-        {RG_MESSAGE_PROPOSE, 4,    ".EEEEE"}, {RG_MESSAGE_READY, 5,      ".EEEEE"},
-        {RG_MESSAGE_COMMIT, 5,     ".E.ESE"}, {RG_MESSAGE_COMMIT, 4,     ".E...."},
-        {RG_MESSAGE_COMMIT, 6,     ".EEEEE"}, {RG_MESSAGE_COMMIT, 0,     ".EEEEE"},
-        {RG_MESSAGE_COMMIT_ACK, 5, ".EEEEE"}, {RG_MESSAGE_ABORT, 5,      ".E.OOO"},
-        {RG_MESSAGE_ABORT, 4,      ".E...."}, {RG_MESSAGE_ABORT, 6,      ".EEEEE"},
-        {RG_MESSAGE_ABORT, 0,      ".EEEEE"},
+        {RG_MESSAGE_HELLO, 0, ".UEEEE"},      {RG_MESSAGE_REFUSE, 0, ".RRRRR"},
+        {RG_MESSAGE_HEARTBEAT, 5, ".E...."},  {RG_MESSAGE_HEARTBEAT, 4, ".E.OOO"},
+        {RG_MESSAGE_PROPOSE, 6, ".ELLLL"},    {RG_MESSAGE_PROPOSE, 5, ".EEEEE"},
+        {RG_MESSAGE_PROPOSE, 4, ".EEEEE"},    {RG_MESSAGE_READY, 5, ".EEEEE"},
+        {RG_MESSAGE_COMMIT, 5, ".E.ESE"},     {RG_MESSAGE_COMMIT, 4, ".E...."},
+        {RG_MESSAGE_COMMIT, 6, ".EEEEE"},     {RG_MESSAGE_COMMIT, 0, ".EEEEE"},
+        {RG_MESSAGE_COMMIT_ACK, 5, ".EEEEE"}, {RG_MESSAGE_ABORT, 5, ".E.OOO"},
+        {RG_MESSAGE_ABORT, 4, ".E...."},      {RG_MESSAGE_ABORT, 6, ".EEEEE"},
+        {RG_MESSAGE_ABORT, 0, ".EEEEE"},
     };
 
     (void)state;
@@ -83,8 +83,8 @@ static void every_message_of_the_head_has_its_answer_at_a_worker(void **state)
             about(&b, 0, rows[i].kind, rows[i].n);
             got = view(&b, 0).state == RG_PEER_UP && at == 1 ? 'U' : outcome(&b, 0);
             if (got != rows[i].outcomes[at])
-                fail_msg("%s of %d in state %d: %c", rg_message_name(rows[i].kind),
-                         (int)rows[i].n, at, got);
+                fail_msg("%s of %d in state %d: %c", rg_message_name(rows[i].kind), (int)rows[i].n,
+                         at, got);
             close_bench(&b);
         }
 }
@@ -93,11 +93,11 @@ static void every_message_of_a_worker_has_its_answer_at_a_worker(void **state)
 {
     /*                     down greeting none loading ready running; the sender is the successor */
     static const struct row rows[] = {
-        {RG_MESSAGE_HELLO, 0,      ".UEEEE"}, {RG_MESSAGE_REFUSE, 0,  ".RRRRR"},
-        {RG_MESSAGE_HEARTBEAT, 5,  ".E...."}, {RG_MESSAGE_HEARTBEAT, 0,  ".E...."},
-        {RG_MESSAGE_PROPOSE, 6,    ".EFFFF"}, {RG_MESSAGE_READY, 5,   ".EEEEE"},
-        {RG_MESSAGE_COMMIT, 5,     ".EEEEE"}, {RG_MESSAGE_COMMIT_ACK, 5, ".EEEEE"},
-        {RG_MESSAGE_ABORT, 5,      ".EEEEE"},
+        {RG_MESSAGE_HELLO, 0, ".UEEEE"},     {RG_MESSAGE_REFUSE, 0, ".RRRRR"},
+        {RG_MESSAGE_HEARTBEAT, 5, ".E...."}, {RG_MESSAGE_HEARTBEAT, 0, ".E...."},
+        {RG_MESSAGE_PROPOSE, 6, ".EFFFF"},   {RG_MESSAGE_READY, 5, ".EEEEE"},
+        {RG_MESSAGE_COMMIT, 5, ".EEEEE"},    {RG_MESSAGE_COMMIT_ACK, 5, ".EEEEE"},
+        {RG_MESSAGE_ABORT, 5, ".EEEEE"},
     };
 
     (void)state;
@@ -134,8 +134,8 @@ static void wait_10_s(struct bench *b)
     }
 }
 
-/* The head's states towards "left": down, greeting, no epoch, loading, the others wait for it
- * alone, ready, committed, acked, running. */
+/* The head's states towards "left": down, greeting, no epoch, loading, loading and it is the last,
+ * loading and it is ready, committed, committed and it is the last, it has acked, running. */
 static void into_head_state(struct bench *b, int at)
 {
     open_bench(b, 0, 2);
@@ -155,39 +155,42 @@ static void into_head_state(struct bench *b, int at)
     if (at == 2)
         return;
     assert_state(b, RG_EPOCH_LOADING, 5);
-    if (at >= 4) {
+    if (at >= 5)
+        about(b, 1, RG_MESSAGE_READY, 5);
+    if (at == 4 || at >= 6) {
         of_epoch(b, RG_MEMBER_LOADED, 5, NULL);
         about(b, 2, RG_MESSAGE_READY, 5);
     }
-    if (at == 5)
-        about(b, 1, RG_MESSAGE_READY, 5);
-    if (at >= 6)
-        about(b, 1, RG_MESSAGE_READY, 5);
-    if (at == 7)
-        about(b, 1, RG_MESSAGE_COMMIT_ACK, 5);
-    if (at >= 6 && at != 7)
+    if (at == 7 || at == 9)
         about(b, 2, RG_MESSAGE_COMMIT_ACK, 5);
-    if (at == 8)
+    if (at >= 8)
         about(b, 1, RG_MESSAGE_COMMIT_ACK, 5);
 }
 
 static void every_message_of_a_worker_has_its_answer_at_the_head(void **state)
 {
-    /* down, greeting, no epoch, loading, last to load, committed, last to ack, acked, running */
     static const struct row rows[] = {
-        {RG_MESSAGE_HELLO, 0,      ".UEEEEEEE"}, {RG_MESSAGE_REFUSE, 0,     ".RRRRRRRR"},
-        {RG_MESSAGE_HEARTBEAT, 5,  ".E......."}, {RG_MESSAGE_HEARTBEAT, 4,  ".E...OOOO"},
-        {RG_MESSAGE_PROPOSE, 6,    ".EFFFFFFF"}, {RG_MESSAGE_READY, 5,      ".E..CEEEE"},
-        {RG_MESSAGE_READY, 4,      ".E......."}, {RG_MESSAGE_READY, 6,      ".EEEEEEEE"},
-        {RG_MESSAGE_COMMIT, 5,     ".EEEEEEEE"}, {RG_MESSAGE_COMMIT_ACK, 5, ".E.EE.SEE"},
-        {RG_MESSAGE_COMMIT_ACK, 4, ".E......."}, {RG_MESSAGE_COMMIT_ACK, 6, ".EEEEEEEE"},
-        {RG_MESSAGE_ABORT, 5,      ".E.OOOOOO"}, {RG_MESSAGE_ABORT, 4,      ".E......."},
-        {RG_MESSAGE_ABORT, 6,      ".EEEEEEEE"}, {RG_MESSAGE_ABORT, 0,      ".EEEEEEEE"},
+        {RG_MESSAGE_HELLO, 0, ".UEEEEEEEE"},
+        {RG_MESSAGE_REFUSE, 0, ".RRRRRRRRR"},
+        {RG_MESSAGE_HEARTBEAT, 5, ".E........"},
+        {RG_MESSAGE_HEARTBEAT, 4, ".E...OOOOO"},
+        {RG_MESSAGE_PROPOSE, 6, ".EFFFFFFFF"},
+        {RG_MESSAGE_READY, 5, ".E..CEEEEE"},
+        {RG_MESSAGE_READY, 4, ".E........"},
+        {RG_MESSAGE_READY, 6, ".EEEEEEEEE"},
+        {RG_MESSAGE_COMMIT, 5, ".EEEEEEEEE"},
+        {RG_MESSAGE_COMMIT_ACK, 5, ".E.EEE.SEE"},
+        {RG_MESSAGE_COMMIT_ACK, 4, ".E........"},
+        {RG_MESSAGE_COMMIT_ACK, 6, ".EEEEEEEEE"},
+        {RG_MESSAGE_ABORT, 5, ".E.OOOOOOO"},
+        {RG_MESSAGE_ABORT, 4, ".E........"},
+        {RG_MESSAGE_ABORT, 6, ".EEEEEEEEE"},
+        {RG_MESSAGE_ABORT, 0, ".EEEEEEEEE"},
     };
 
     (void)state;
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
-        for (int at = 0; at < 9; at++) {
+        for (int at = 0; at < N_HEAD_STATES; at++) {
             struct bench b;
             char got;
 
