@@ -57,6 +57,9 @@ static void happen(struct world *w, const struct event *e)
     case EV_RING_DOWN:
         sim_ring_down(w, e);
         break;
+    case EV_LOADED:
+        sim_late_loaded(w, e);
+        break;
     case EV_RESTART:
         restart(w, e->a);
         break;

@@ -59,7 +59,11 @@ static enum rg_code propose(void *ud, const struct rg_hello *const *hellos, uint
         node->n_layers = i < n ? 1 + (uint32_t)sim_random(w, 2) : N_LAYERS - next;
         next += node->n_layers;
     }
-    out->context = (uint32_t)sim_random(w, 1u << 20) + 1;
+    out->context = (uint32_t)sim_random(w, 1u << 20) + 1; /* so that no two plans are the same */
+    out->parallel = 1;
+    out->block_tokens = 16;
+    out->n_blocks = 1u << 16;
+    out->max_rows = 16;
     return RG_OK;
 }
 
@@ -71,11 +75,13 @@ static struct rg_hello hello_of(const struct world *w, uint32_t i, struct rg_lay
                          .head_id = "n0",
                          .cluster = "plain",
                          .numerics = "cpu-1",
+                         .claimed_bytes = 1 << 20,
+                         .memory_bytes = 1 << 20,
                          .model = {.n_layers = N_LAYERS, .layers = layers}};
 
     (void)snprintf(h.node_id, sizeof h.node_id, "%s", ids[i]);
     for (uint32_t k = 0; k < N_LAYERS; k++)
-        layers[k] = (struct rg_layer_card){.there = true, .digest = {{(uint8_t)k}}};
+        layers[k] = (struct rg_layer_card){.there = true, .bytes = 1, .digest = {{(uint8_t)k}}};
     if (w->odd && i == w->odd)
         layers[2].digest.bytes[1] = 1;
     return h;
@@ -156,6 +162,10 @@ static void stop(struct world *w, uint32_t i)
     if (!p->active)
         return;
     sim_end_streams(w, i, false);
+    if (!p->told && sim_chance(w, 30))
+        sim_at(w, w->now + (int64_t)sim_random(w, 3000) * MS,
+               (struct event){
+                   .kind = EV_LOADED, .a = i, .life = w->nodes[i].life, .epoch = p->plan.epoch});
     p->active = p->started = false;
 }
 
@@ -389,6 +399,16 @@ void sim_ring_down(struct world *w, const struct event *at)
         return;
     (void)rg_fail(&err, RG_E_PEER, "a step stream ended");
     sim_event(w, at->a, &e);
+}
+
+/* What had ended before its STOP, and is told after it. */
+void sim_late_loaded(struct world *w, const struct event *at)
+{
+    const struct node *n = &w->nodes[at->a];
+    const struct rg_member_event e = {.kind = RG_MEMBER_LOADED, .epoch = at->epoch};
+
+    if (n->process == ALIVE && n->life == at->life)
+        sim_event(w, at->a, &e);
 }
 
 /* ---- steps ---------------------------------------------------------------------------------- */

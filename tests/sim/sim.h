@@ -84,6 +84,7 @@ enum event_kind {
     EV_PUMP,      /* link, a: end that sent */
     EV_STEP,      /* a: place in the plan, epoch */
     EV_RING_DOWN, /* a: node, life, epoch */
+    EV_LOADED,    /* a: node, life, epoch: one that is over */
     EV_RESTART,   /* a: node */
     EV_RESUME,    /* a: node */
     EV_UNSTICK,   /* a: node */
@@ -167,6 +168,7 @@ void sim_link_down(struct world *w, uint32_t node, uint32_t peer, const char *wh
 void sim_tick(struct world *w, uint32_t node);
 void sim_step(struct world *w, const struct event *e);
 void sim_ring_down(struct world *w, const struct event *e);
+void sim_late_loaded(struct world *w, const struct event *e);
 /* The neighbours of a node in its part's ring hear that its streams ended. */
 void sim_end_streams(struct world *w, uint32_t node, bool silent);
 uint32_t sim_find(const struct rg_proposal *p, const char *id); /* place in the plan */
