@@ -97,7 +97,8 @@ struct rg_engine_stats {
  * second.  Any thread. */
 bool rg_engine_is_broken(struct rg_engine *e, struct rg_err *why);
 
-/* True while requests are refused because of a lost node, with the reason: it passes.  Any thread. */
+/* True while requests are refused because of a lost node, with the reason: it passes.  Any
+ * thread. */
 bool rg_engine_is_lost(struct rg_engine *e, struct rg_err *why);
 
 /* The pipeline's state changed: an idle engine looks at once.  Any thread. */
