@@ -25,9 +25,11 @@ TINY = ROOT / "tests" / "golden" / "tiny"
 sys.path.insert(0, str(ROOT / "tests" / "api"))
 
 import damaged
+import doctor
 import plan
 import service
 import sparse_kimi
+import status
 import tiny_model
 from client import Failure, check
 
@@ -324,7 +326,8 @@ def main():
     passed = failed = 0
     with tempfile.TemporaryDirectory() as work:
         renga = Renga(a.binary, work)
-        tests = [t for part in (sys.modules[__name__], damaged, plan, service, sparse_kimi)
+        tests = [t for part in (sys.modules[__name__], damaged, doctor, plan, service, sparse_kimi,
+                                         status)
                  for t in vars(part).items() if t[0].startswith("test_")]
         for name, fn in tests:
             if a.filter not in name:
