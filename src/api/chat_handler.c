@@ -78,7 +78,8 @@ static void fail_job_err(struct rg_chat_job *job, const struct rg_err *err)
     struct rg_api_error error;
 
     rg_api_error_from(&error, err);
-    fail_job(job, &error, NULL);
+    /* A ring forms anew; a file that was changed stays so. */
+    fail_job(job, &error, err->code == RG_E_PEER ? "Retry-After: 2\r\n" : NULL);
 }
 
 /* ---- the engine's news ---- */

@@ -155,6 +155,7 @@ static void errors_before_the_stream_are_answers(void **state)
         {RG_E_LIMIT, RG_OK, "HTTP/1.1 429", "\"code\":\"queue_full\""},
         {RG_E_USAGE, RG_OK, "HTTP/1.1 400", "\"code\":\"context_length_exceeded\""},
         {RG_E_INTERNAL, RG_OK, "HTTP/1.1 500", "\"code\":\"internal\""},
+        {RG_E_PEER, RG_OK, "HTTP/1.1 503", "\"code\":\"node_lost\""},
         {RG_OK, RG_E_PEER, "HTTP/1.1 503", "\"code\":\"node_lost\""},
         {RG_OK, RG_E_INTERNAL, "HTTP/1.1 500", "\"code\":\"internal\""},
     };
@@ -173,6 +174,8 @@ static void errors_before_the_stream_are_answers(void **state)
         expect_text(&c, cases[i].code);
         if (cases[i].submit == RG_E_LIMIT)
             expect_text(&c, "Retry-After: 1\r\n");
+        if (cases[i].submit == RG_E_PEER || cases[i].fail == RG_E_PEER)
+            expect_text(&c, "Retry-After: 2\r\n");
         close_client(&c);
     }
 }
