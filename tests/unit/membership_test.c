@@ -717,6 +717,26 @@ static void an_event_without_memory_was_not_seen(void **state)
     assert_true(failed >= 4);
 }
 
+static void a_membership_that_has_no_room_is_not_opened(void **state)
+{
+    const struct rg_hello hello = hello_of(1);
+    const struct rg_membership_options o = {
+        .n_peers = N_PEERS, .self = 1, .ids = ids, .hello = &hello, .propose = propose};
+    struct rg_membership *m = NULL;
+    enum rg_code code = RG_E_NOMEM;
+    int64_t n = 0;
+
+    (void)state;
+    while (code) {
+        rg_mem_fail_at(++n);
+        code = rg_membership_open(&m, &o, NULL);
+        rg_mem_fail_at(0);
+        assert_true(code == RG_OK || code == RG_E_NOMEM);
+    }
+    assert_true(n > 3);
+    rg_membership_close(m);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -748,6 +768,7 @@ int main(void)
         TEST(a_restarted_head_begins_to_count_anew),
         TEST(a_plan_that_cannot_be_is_not_loaded),
         TEST(an_event_without_memory_was_not_seen),
+        TEST(a_membership_that_has_no_room_is_not_opened),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
