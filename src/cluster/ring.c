@@ -218,13 +218,12 @@ void rg_ring_fail(struct rg_ring *r, uint64_t run, const struct rg_err *why)
 }
 
 /* Ends the run that there is; r->lock is held. */
-static uint32_t end_run(struct rg_ring *r, const struct rg_err *why, struct rg_ring_item *items)
+static uint32_t end_run(struct rg_ring *r, const char *why, struct rg_ring_item *items)
 {
     atomic_fetch_add(&r->run, 1);
     atomic_store(&r->live, 0);
     r->state = RG_RING_IDLE;
-    r->why = *why;
-    rg_ring_close_links(r, why->message);
+    rg_ring_close_links(r, why);
     pthread_cond_broadcast(&r->change);
     return empty_queue(r, items);
 }
@@ -235,8 +234,9 @@ void rg_ring_stop(struct rg_ring *r, const struct rg_err *why)
     uint32_t n = 0;
 
     pthread_mutex_lock(&r->lock);
+    r->why = *why;
     if (r->state != RG_RING_IDLE)
-        n = end_run(r, why, items);
+        n = end_run(r, why->message, items);
     pthread_mutex_unlock(&r->lock);
     rg_ring_pool_wake(&r->pool);
     for (uint32_t i = 0; i < n; i++)
@@ -268,13 +268,15 @@ static enum rg_code begin_run(struct rg_ring *r, struct rg_transport *t,
 enum rg_code rg_ring_prepare(struct rg_ring *r, struct rg_transport *t,
                              const struct rg_ring_epoch *e, struct rg_err *err)
 {
-    const struct rg_err over = {.code = RG_E_PEER, .message = "another plan has come"};
+    const struct rg_err over = {.code = RG_E_PEER, .message = "a new plan is being loaded"};
     bool connected;
     enum rg_code code;
 
-    assert(e->stages >= 1 && e->stages <= RG_LIMIT_PEERS);
-    assert(!e->next_id[0] == !e->previous_id[0] && (e->next_id[0] || r->is_head));
     rg_ring_stop(r, &over);
+    if (e->stages < 1 || e->stages > RG_LIMIT_PEERS || !e->next_id[0] != !e->previous_id[0] ||
+        (!e->next_id[0] && !r->is_head))
+        return rg_fail(err, RG_E_BAD_DATA, "ring: a plan of %u stages without its neighbours",
+                       e->stages);
     rg_ring_pool_set_most(&r->pool, e->stages + 2);
     pthread_mutex_lock(&r->lock);
     atomic_store(&r->live, atomic_fetch_add(&r->run, 1) + 1);

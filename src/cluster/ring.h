@@ -8,6 +8,10 @@
  * Epochs     prepare -> connected -> start -> stop.  Between start and stop steps of that epoch are
  *            taken, in the order of their numbers; a gap, a repeat, another epoch or a step that
  *            breaks the plan ends the epoch with on_down, and nothing of it is answered any more.
+ *            Nodes prepare at different times: the stream of an epoch that this node does not know
+ *            yet waits, unanswered, until its prepare or until the dialler gives up (stop).  Eight
+ *            may wait; then the oldest is closed, and one of an epoch that is over at once.
+ *            Steps that come between connected and start wait for the start.
  * Threads    prepare, start, stop: the node's loop.  set_stage: any thread but the engine's.
  *            Messages come on the transport's thread and go straight to the thread that computes.
  * Memory     a worker holds at most `stages + 1` received steps; rows are copied once, from the
@@ -76,6 +80,8 @@ bool rg_ring_accept(struct rg_ring *r, struct rg_link *l, const char *names,
                     struct rg_link_events *events, void **ud);
 
 /* The head's pipeline, for one engine; sizes as in the plan, depth and stages change with epochs.
+ * The KV ends with its epoch, so every end is told: RG_E_PEER from check(), submit() or collect()
+ * comes at least once before a step of the next epoch is taken.
  * Outlives no rg_ring.  Before the first start its check() says RG_E_PEER with `reason`, which
  * rg_ring_set_reason() changes ("waiting for m3-studio-worker"). */
 RG_CHECKED enum rg_code rg_ring_pipeline(struct rg_ring *r, struct rg_pipeline **out,

@@ -31,6 +31,19 @@ enum {
 #define LAYER_NS INT64_C(4000000)
 #define ROW_NS INT64_C(80000)     /* prefill: 5 ms a layer for a chunk */
 
+/* Under a sanitizer the nodes are busy with themselves. */
+#ifndef __has_feature
+#define __has_feature(x) 0
+#endif
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) ||                               \
+    __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define IDLE_MOST 0.5
+#define SPEED_UP_LEAST 1.3
+#else
+#define IDLE_MOST 0.05
+#define SPEED_UP_LEAST 1.8
+#endif
+
 struct stream {
     pthread_mutex_t lock; /* of what follows */
     pthread_cond_t change;
@@ -183,7 +196,7 @@ static void no_node_waits_while_there_are_streams(void **state)
         int32_t tokens[STREAMS_MOST], again[STREAMS_MOST];
         double best = 1;
 
-        for (int i = 0; i < TRIES && best > 0.05; i++) {
+        for (int i = 0; i < TRIES && best > IDLE_MOST; i++) {
             const double idle = idle_of(counts[k], i == 0 ? tokens : again);
 
             best = idle < best ? idle : best;
@@ -194,7 +207,7 @@ static void no_node_waits_while_there_are_streams(void **state)
                       "most\n",
                       counts[k], 2 * counts[k], (int)(LAYERS_OF_NODE * LAYER_NS / 1000000),
                       100 * best);
-        assert_true(best <= 0.05);
+        assert_true(best <= IDLE_MOST);
     }
 }
 
@@ -222,7 +235,7 @@ static void a_long_prompt_uses_both_nodes_at_once(void **state)
     int32_t one, two;
 
     (void)state;
-    for (int i = 0; i < TRIES && best < 1.8; i++) {
+    for (int i = 0; i < TRIES && best < SPEED_UP_LEAST; i++) {
         const double ratio = (double)prefill_ns(1, &one) / (double)prefill_ns(2, &two);
 
         assert_int_equal(one, two);
@@ -230,7 +243,7 @@ static void a_long_prompt_uses_both_nodes_at_once(void **state)
     }
     print_message("prefill, %d chunks of %d rows: %.2f times as fast on two nodes as on one\n",
                   CHUNKS, CHUNK, best);
-    assert_true(best >= 1.8);
+    assert_true(best >= SPEED_UP_LEAST);
 }
 
 /* ---- one stream ------------------------------------------------------------------------------ */
