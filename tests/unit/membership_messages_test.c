@@ -9,8 +9,8 @@
 
 #include <cmocka.h>
 
-#include "tests/support/live_memory.h"
-#include "tests/support/member_bench.h"
+#include "support/live_memory.h"
+#include "support/member_bench.h"
 
 /* ---- every message in every state ------------------------------------------------------------ */
 
