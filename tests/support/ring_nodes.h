@@ -148,6 +148,7 @@ struct node {
     struct rg_ring *ring;
     struct rg_transport *transport;
     char id[16];
+    const char *names; /* of every certificate that is shown; NULL: as it is */
     atomic_uint n_connected, n_down;
     pthread_mutex_t lock; /* of why */
     struct rg_err why;    /* the last on_down's */
@@ -191,7 +192,8 @@ static inline bool node_accept(void *ud, struct rg_link *l, enum rg_link_kind ki
     struct node *n = ud;
 
     (void)address;
-    return kind == RG_LINK_STEPS && rg_ring_accept(n->ring, l, names, events, link_ud);
+    return kind == RG_LINK_STEPS &&
+           rg_ring_accept(n->ring, l, n->names ? n->names : names, events, link_ud);
 }
 
 static inline void node_open(struct node *n, uint32_t number, bool is_head,

@@ -396,6 +396,32 @@ static void a_stream_of_another_node_is_turned_away(void **state)
     close_bench(&b);
 }
 
+static void a_stream_must_have_the_certificate_of_its_node(void **state)
+{
+    static const char *const wrong[] = {"han", "hand2", "other\nhand2", "h\nand", "\nhand x"};
+    static const char *const right[] = {"hand", "hand\nother", "other\nhand", "a\nhand\nb"};
+    struct bench b;
+
+    (void)state;
+    open_bench(&b);
+    prepare(&b, epoch);
+    for (unsigned i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        b.node.names = wrong[i];
+        (void)hand_dial(&b.hand, &b.node, "hand", epoch);
+        assert_true(reaches(&b.hand.n_closed, i + 1));
+    }
+    assert_int_equal(atomic_load(&b.node.n_connected), 0);
+    close_bench(&b);
+    for (unsigned i = 0; i < sizeof right / sizeof *right; i++) {
+        open_bench(&b);
+        b.node.names = right[i];
+        prepare(&b, epoch);
+        (void)hand_dial(&b.hand, &b.node, "hand", epoch);
+        assert_true(reaches(&b.node.n_connected, 1));
+        close_bench(&b);
+    }
+}
+
 static void streams_of_old_epochs_are_turned_away(void **state)
 {
     struct bench b;
@@ -455,6 +481,7 @@ int main(void)
         TEST(more_steps_than_the_ring_has_end_the_epoch),
         TEST(a_successor_that_never_reads_costs_bounded_memory),
         TEST(a_stream_of_another_node_is_turned_away),
+        TEST(a_stream_must_have_the_certificate_of_its_node),
         TEST(streams_of_old_epochs_are_turned_away),
         TEST(only_a_few_streams_wait),
         TEST(no_message_may_come_before_the_answer)};
