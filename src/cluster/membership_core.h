@@ -19,7 +19,7 @@
 enum {
     RG_MEMBER_REST_MS = 300,         /* after any plan: the ends of a dead node's links come in */
     RG_MEMBER_PAUSE_MS = 1000,       /* after the first plan that failed; doubles ... */
-    RG_MEMBER_PAUSE_MOST_MS = 10000, /* ... up to this */
+    RG_MEMBER_PAUSE_MOST_MS = 5000,  /* ... up to this: a ring is back 10 s after its nodes are */
     RG_MEMBER_RAN_MS = 1000          /* an epoch that ran that long has not failed */
 };
 
