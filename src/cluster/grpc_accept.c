@@ -66,7 +66,7 @@ static void begin_accepted(struct rg_link *l)
 
     l->started = true;
     l->open = true;
-    if (l->closing)
+    if (l->cut)
         return;
     rg_link_start(l, &op, &l->opened);
     rg_link_receive(l);
@@ -99,7 +99,7 @@ static void accept_link(struct rg_link *l)
         l->ud = ud;
         begin_accepted(l);
     } else {
-        rg_link_cancel(l, GRPC_STATUS_PERMISSION_DENIED, "refused");
+        rg_link_cut(l, GRPC_STATUS_PERMISSION_DENIED, "refused");
     }
     rg_link_release_payloads(l);
     pthread_mutex_unlock(&l->mutex);

@@ -107,7 +107,7 @@ struct rg_transport {
     struct rg_health_call *health;
     struct rg_payload_note *ended_payloads;
     uint32_t n_calls; /* links, replies and health calls that gRPC may still speak of */
-    uint32_t n_accepted, n_dialling, n_health, n_payloads;
+    uint32_t n_accepted, n_timed, n_health, n_payloads;
     bool closing, server_gone, queue_shut, serving;
 };
 
@@ -122,8 +122,7 @@ void rg_call_reject(struct rg_transport *t, grpc_call *call, grpc_status_code st
 bool rg_link_kind_of(grpc_slice path, enum rg_link_kind *kind);
 /* The accepted call becomes a link, or is refused. */
 void rg_link_accept(struct rg_transport *t, grpc_call *call, enum rg_link_kind kind);
-/* The transport's thread: ends dials that have waited too long; the time of the next, INT64_MAX:
- * none. */
+/* The transport's thread: cuts links whose time is over; the time of the next, INT64_MAX: none. */
 int64_t rg_links_expire(struct rg_transport *t, int64_t now_ms);
 /* Cancels every link. */
 void rg_links_cancel(struct rg_transport *t);

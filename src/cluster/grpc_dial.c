@@ -52,21 +52,17 @@ static bool is_wanted_peer(struct rg_link *l)
         return true;
     rg_fail(&l->local, RG_E_PEER, "%s: it shows a certificate of '%.200s'", l->peer, names);
     rg_payloads_hold();
-    rg_link_cancel(l, GRPC_STATUS_PERMISSION_DENIED, "certificate of another node");
+    rg_link_cut(l, GRPC_STATUS_PERMISSION_DENIED, "certificate of another node");
     rg_link_release_payloads(l);
     return false;
 }
 
 void rg_link_open(struct rg_link *l)
 {
-    struct rg_transport *t = l->transport;
-
     if (l->open || l->over || l->closing || !is_wanted_peer(l))
         return;
     l->open = true;
-    pthread_mutex_lock(&t->mutex);
-    t->n_dialling--;
-    pthread_mutex_unlock(&t->mutex);
+    rg_link_set_time(l, INT64_MAX);
     pthread_mutex_unlock(&l->mutex);
     if (l->events.on_open)
         l->events.on_open(l->ud, l);
@@ -142,13 +138,12 @@ static void start_batches(struct rg_link *l)
 
     pthread_mutex_lock(&l->mutex);
     rg_payloads_hold();
+    rg_link_set_time(l, rg_clock_ms() + RG_LIMIT_HELLO_WAIT_MS);
     rg_link_start(l, &ended, &l->ended);
     rg_link_start(l, &begin, &l->finished);
     rg_link_start(l, &opened, &l->opened);
     l->started = true;
     rg_link_pump(l);
-    /* The thread learns that there is a dial to end in time. */
-    rg_link_start(l, NULL, &l->woken);
     rg_link_release_payloads(l);
     pthread_mutex_unlock(&l->mutex);
 }
@@ -162,7 +157,6 @@ static bool begin(struct rg_link *l)
 
     if (may) {
         t->n_calls++;
-        t->n_dialling++;
         rg_link_list_add(l);
     }
     pthread_mutex_unlock(&t->mutex);
@@ -194,7 +188,6 @@ enum rg_code rg_link_dial(struct rg_link **out, struct rg_transport *t, const st
     l->events = *dial->events;
     l->ud = dial->ud;
     l->opened.run = on_opened;
-    l->dialled_ms = rg_clock_ms();
     snprintf(l->peer, sizeof l->peer,
              strchr(dial->address, ':') ? "%s ([%.200s]:%u)" : "%s (%.200s:%u)", dial->peer_id,
              dial->address, dial->port);
@@ -212,39 +205,4 @@ enum rg_code rg_link_dial(struct rg_link **out, struct rg_transport *t, const st
     }
     start_batches(l);
     return RG_OK;
-}
-
-static void expire(struct rg_link *l)
-{
-    pthread_mutex_lock(&l->mutex);
-    if (!l->open && !l->over && !l->closing) {
-        rg_fail(&l->local, RG_E_PEER, "%s: no answer in %d s", l->peer,
-                RG_LIMIT_HELLO_WAIT_MS / 1000);
-        rg_payloads_hold();
-        rg_link_cancel(l, GRPC_STATUS_DEADLINE_EXCEEDED, "no answer");
-        rg_link_release_payloads(l);
-    }
-    pthread_mutex_unlock(&l->mutex);
-}
-
-int64_t rg_links_expire(struct rg_transport *t, int64_t now_ms)
-{
-    int64_t next = INT64_MAX;
-
-    pthread_mutex_lock(&t->mutex);
-    struct rg_link *l = t->n_dialling > 0 ? t->links : NULL;
-
-    pthread_mutex_unlock(&t->mutex);
-    /* Links are taken out of the list by this thread alone, and put in only before the first. */
-    for (; l; l = l->next) {
-        const int64_t until = l->dialled_ms + RG_LIMIT_HELLO_WAIT_MS;
-
-        if (!l->dialled || l->open)
-            continue;
-        if (until <= now_ms)
-            expire(l);
-        else if (until < next)
-            next = until;
-    }
-    return next;
 }

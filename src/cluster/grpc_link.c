@@ -8,6 +8,7 @@
 #include <grpc/byte_buffer.h>
 #include <grpc/slice.h>
 
+#include "base/clock.h"
 #include "base/mem.h"
 
 void rg_link_unref(struct rg_link *l)
@@ -80,26 +81,30 @@ void rg_link_receive(struct rg_link *l)
 {
     grpc_op op = {.op = GRPC_OP_RECV_MESSAGE, .data.recv_message.recv_message = &l->incoming};
 
-    if (!l->over && !l->closing)
+    if (!l->over && !l->cut)
         rg_link_start(l, &op, &l->received);
 }
 
 static void send_finish(struct rg_link *l)
 {
     grpc_op op = {.op = GRPC_OP_SEND_CLOSE_FROM_CLIENT};
+    grpc_slice text = grpc_slice_from_copied_string(l->goodbye);
 
     if (!l->dialled) {
         op.op = GRPC_OP_SEND_STATUS_FROM_SERVER;
-        op.data.send_status_from_server.status = GRPC_STATUS_OK;
+        op.data.send_status_from_server.status =
+            l->closing ? GRPC_STATUS_ABORTED : GRPC_STATUS_OK;
+        op.data.send_status_from_server.status_details = &text;
     }
     l->finish_sent = true;
     rg_link_start(l, &op, &l->finished);
+    grpc_slice_unref(text);
 }
 
 /* Gives gRPC the next thing to send: one message at a time, after the last one the end. */
 void rg_link_pump(struct rg_link *l)
 {
-    if (!l->started || l->sending || l->over || l->closing || l->finish_sent)
+    if (!l->started || l->sending || l->over || l->cut || l->finish_sent)
         return;
     if (l->n_queued == 0) {
         if (l->finishing)
@@ -118,12 +123,29 @@ void rg_link_pump(struct rg_link *l)
     rg_link_start(l, &op, &l->sent);
 }
 
-void rg_link_cancel(struct rg_link *l, grpc_status_code status, const char *text)
+void rg_link_cut(struct rg_link *l, grpc_status_code status, const char *text)
 {
-    if (l->over || l->closing || !l->call)
+    if (l->over || l->cut)
         return;
-    l->closing = true;
+    l->closing = l->cut = true;
     grpc_call_cancel_with_status(l->call, status, text, NULL);
+}
+
+void rg_link_set_time(struct rg_link *l, int64_t until_ms)
+{
+    struct rg_transport *t = l->transport;
+    const bool timed = until_ms != INT64_MAX;
+
+    l->until_ms = until_ms;
+    if (timed != l->timed) {
+        l->timed = timed;
+        pthread_mutex_lock(&t->mutex);
+        t->n_timed = timed ? t->n_timed + 1 : t->n_timed - 1;
+        pthread_mutex_unlock(&t->mutex);
+    }
+    /* The thread learns that there is something to end in time. */
+    if (timed)
+        rg_link_start(l, NULL, &l->woken);
 }
 
 /* ---- its end, on the transport's thread ------------------------------------------------------ */
@@ -154,8 +176,8 @@ static void say_closed(struct rg_link *l)
     list_remove(l);
     if (!l->dialled)
         t->n_accepted--;
-    else if (!l->open)
-        t->n_dialling--;
+    if (l->timed)
+        t->n_timed--;
     pthread_mutex_unlock(&t->mutex);
     drop_queue(l);
     grpc_call_unref(l->call);
@@ -270,13 +292,13 @@ static struct rg_frame *take_frame(struct rg_link *l, grpc_byte_buffer *b)
 
     if (b->type != GRPC_BB_RAW || b->data.raw.compression != GRPC_COMPRESS_NONE) {
         rg_fail(&l->local, RG_E_BAD_DATA, "%s: a message came compressed", l->peer);
-        rg_link_cancel(l, GRPC_STATUS_UNIMPLEMENTED, "messages must not be compressed");
+        rg_link_cut(l, GRPC_STATUS_UNIMPLEMENTED, "messages must not be compressed");
         return NULL;
     }
     if (n > l->bytes_max) {
         rg_fail(&l->local, RG_E_LIMIT, "%s: a message of %zu bytes came: at most %zu may", l->peer,
                 n, l->bytes_max);
-        rg_link_cancel(l, GRPC_STATUS_RESOURCE_EXHAUSTED, "a message was too large");
+        rg_link_cut(l, GRPC_STATUS_RESOURCE_EXHAUSTED, "a message was too large");
         return NULL;
     }
 
@@ -284,7 +306,7 @@ static struct rg_frame *take_frame(struct rg_link *l, grpc_byte_buffer *b)
 
     if (!f) {
         rg_fail(&l->local, RG_E_NOMEM, "%s: memory is short for a message", l->peer);
-        rg_link_cancel(l, GRPC_STATUS_RESOURCE_EXHAUSTED, "memory is short");
+        rg_link_cut(l, GRPC_STATUS_RESOURCE_EXHAUSTED, "memory is short");
         return NULL;
     }
     *f = (struct rg_frame){.bytes = b, .link = l, .n = n};
@@ -319,14 +341,12 @@ static void on_received(void *owner, bool ok)
     else if (!l->closing)
         f = take_frame(l, b);
     rg_link_release_payloads(l);
-    if (b && !f) {
+    if (b) {
         pthread_mutex_unlock(&l->mutex);
-        grpc_byte_buffer_destroy(b);
-        pthread_mutex_lock(&l->mutex);
-    }
-    if (f) {
-        pthread_mutex_unlock(&l->mutex);
-        l->events.on_message(l->ud, l, f);
+        if (f)
+            l->events.on_message(l->ud, l, f);
+        else
+            grpc_byte_buffer_destroy(b);
         pthread_mutex_lock(&l->mutex);
         rg_payloads_hold();
         if (l->held > l->held_max)
@@ -453,15 +473,28 @@ void rg_link_finish(struct rg_link *l)
     pthread_mutex_unlock(&l->mutex);
 }
 
+/* A control link says first what was queued, a refusal for one. */
+static void close_locked(struct rg_link *l, const char *why, bool now)
+{
+    if (l->over || l->closing)
+        return;
+    rg_fail(&l->local, RG_E_CANCELED, "%s: %s", l->peer, why);
+    (void)snprintf(l->goodbye, sizeof l->goodbye, "%s", why);
+    rg_payloads_hold();
+    if (now || l->kind != RG_LINK_CONTROL || !l->open || l->finish_sent) {
+        rg_link_cut(l, l->dialled ? GRPC_STATUS_CANCELLED : GRPC_STATUS_ABORTED, l->goodbye);
+    } else {
+        l->closing = l->finishing = true;
+        rg_link_set_time(l, rg_clock_ms() + RG_LINK_CLOSE_MS);
+        rg_link_pump(l);
+    }
+    rg_link_release_payloads(l);
+}
+
 void rg_link_close(struct rg_link *l, const char *why)
 {
     pthread_mutex_lock(&l->mutex);
-    if (!l->over && !l->closing) {
-        rg_fail(&l->local, RG_E_CANCELED, "%s: %s", l->peer, why);
-        rg_payloads_hold();
-        rg_link_cancel(l, l->dialled ? GRPC_STATUS_CANCELLED : GRPC_STATUS_ABORTED, why);
-        rg_link_release_payloads(l);
-    }
+    close_locked(l, why, false);
     pthread_mutex_unlock(&l->mutex);
 }
 
@@ -469,7 +502,13 @@ void rg_link_release(struct rg_link *l)
 {
     if (!l)
         return;
-    rg_link_close(l, "no longer needed");
+    pthread_mutex_lock(&l->mutex);
+    /* What was finished still ends by itself, but for a request whose answer nobody wants. */
+    if (l->finishing && !l->closing && !l->over && !(l->dialled && l->kind == RG_LINK_FORWARD))
+        rg_link_set_time(l, rg_clock_ms() + RG_LIMIT_HELLO_WAIT_MS);
+    else
+        close_locked(l, "no longer needed", false);
+    pthread_mutex_unlock(&l->mutex);
     rg_link_unref(l);
 }
 
@@ -495,7 +534,49 @@ void rg_links_cancel(struct rg_transport *t)
         pthread_mutex_unlock(&t->mutex);
         if (!l)
             return;
-        rg_link_close(l, "this node is closing");
+        pthread_mutex_lock(&l->mutex);
+        close_locked(l, "this node is closing", true);
+        pthread_mutex_unlock(&l->mutex);
         rg_link_unref(l);
     }
+}
+
+/* Cuts it if its time is over; else the time. */
+static int64_t expire(struct rg_link *l, int64_t now_ms)
+{
+    int64_t until = INT64_MAX;
+
+    pthread_mutex_lock(&l->mutex);
+    if (l->timed && !l->over && !l->cut) {
+        until = l->until_ms;
+        if (until <= now_ms) {
+            if (!l->closing)
+                rg_fail(&l->local, RG_E_PEER, "%s: no %s in %d s", l->peer,
+                        l->open ? "end" : "answer", RG_LIMIT_HELLO_WAIT_MS / 1000);
+            rg_payloads_hold();
+            rg_link_cut(l, GRPC_STATUS_ABORTED, l->goodbye);
+            rg_link_release_payloads(l);
+            until = INT64_MAX;
+        }
+    }
+    pthread_mutex_unlock(&l->mutex);
+    return until;
+}
+
+int64_t rg_links_expire(struct rg_transport *t, int64_t now_ms)
+{
+    int64_t next = INT64_MAX;
+
+    pthread_mutex_lock(&t->mutex);
+    struct rg_link *l = t->n_timed > 0 ? t->links : NULL;
+
+    pthread_mutex_unlock(&t->mutex);
+    /* Links are taken out of the list by this thread alone, and put in only before the first. */
+    for (; l; l = l->next) {
+        const int64_t until = expire(l, now_ms);
+
+        if (until < next)
+            next = until;
+    }
+    return next;
 }

@@ -8,7 +8,11 @@
 
 #include "cluster/grpc_core.h"
 
-enum { RG_LINK_PEER_BYTES = 384 };
+enum {
+    RG_LINK_PEER_BYTES = 384,
+    RG_LINK_GOODBYE_BYTES = 256,
+    RG_LINK_CLOSE_MS = 500 /* in which a closed control link may still say what was queued */
+};
 
 /* In the initial metadata of a link that was accepted. */
 #define RG_OPEN_KEY "renga-link"
@@ -24,7 +28,6 @@ struct rg_link {
     void *ud;
     char *peer_id;         /* dialled: owned */
     char peer[RG_LINK_PEER_BYTES]; /* for messages */
-    int64_t dialled_ms;
     bool swept; /* transport->mutex: cancelled by the transport's end */
     size_t bytes_max, held_max;
     struct rg_done opened, received, sent, finished, ended, woken;
@@ -36,7 +39,11 @@ struct rg_link {
     bool open;             /* on_open was called, or it was accepted */
     bool paused;           /* too much is held: nothing is being received */
     bool sending, finishing, finish_sent;
-    bool closing; /* by this side; local has why */
+    bool closing; /* by this side: local has why, goodbye what the other side is told */
+    bool cut;     /* cancelled: gRPC takes no more batches */
+    bool timed;   /* cut at until_ms: a dial without an answer, or a close that takes long */
+    int64_t until_ms;
+    char goodbye[RG_LINK_GOODBYE_BYTES];
     bool over;    /* gRPC has said how it ended */
     bool closed;  /* on_close was called */
     size_t held;
@@ -61,7 +68,10 @@ void rg_link_list_add(struct rg_link *l);
 bool rg_link_start(struct rg_link *l, const grpc_op *op, struct rg_done *done);
 void rg_link_receive(struct rg_link *l);
 void rg_link_pump(struct rg_link *l); /* gives gRPC the next message, or the end */
-void rg_link_cancel(struct rg_link *l, grpc_status_code status, const char *text);
+/* Closes it at once: for a rule that was broken, with local set. */
+void rg_link_cut(struct rg_link *l, grpc_status_code status, const char *text);
+/* Cut at until_ms; INT64_MAX: not any more. */
+void rg_link_set_time(struct rg_link *l, int64_t until_ms);
 void rg_link_release_payloads(struct rg_link *l);
 
 /* A dialled link is open: says so, once.  The mutex is free meanwhile. */

@@ -104,7 +104,8 @@ RG_CHECKED enum rg_code rg_link_send(struct rg_link *l, const void *head, size_t
  * ends for both. */
 void rg_link_finish(struct rg_link *l);
 /* Ends it now, in both directions; on_close here says RG_E_CANCELED and `why` (one line), which the
- * accepting side's close also tells the dialler. */
+ * accepting side's close also tells the dialler.  Of a control link what is queued goes first, for
+ * half a second at most. */
 void rg_link_close(struct rg_link *l, const char *why);
 void rg_link_release(struct rg_link *l); /* accepts NULL */
 

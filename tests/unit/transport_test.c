@@ -155,10 +155,84 @@ static void the_reason_of_a_close_reaches_the_dialler(void **state)
     close_pair(&p);
 
     open_pair(&p);
-    open_link(&p, RG_LINK_CONTROL);
+    open_link(&p, RG_LINK_STEPS);
     rg_link_close(p.near.link, "changed my mind");
     expect_closed(&p);
+    assert_int_equal(p.near.why.code, RG_E_CANCELED);
     assert_int_equal(p.far.why.code, RG_E_PEER);
+    close_pair(&p);
+}
+
+static void a_control_link_says_what_was_queued_before_it_closes(void **state)
+{
+    (void)state;
+    for (int round = 0; round < 40; round++) {
+        struct pair p;
+        struct rg_err err = {0};
+
+        open_pair(&p);
+        open_link(&p, RG_LINK_CONTROL);
+
+        struct end *from = round % 2 ? &p.near : &p.far, *to = round % 2 ? &p.far : &p.near;
+
+        for (uint32_t i = 0; i < 5; i++)
+            assert_int_equal(rg_link_send(from->link, &i, sizeof i, NULL, &err), RG_OK);
+        rg_link_close(from->link, "refused");
+        assert_int_equal(rg_link_send(from->link, "x", 1, NULL, &err), RG_E_PEER);
+        expect_closed(&p);
+        assert_int_equal(to->messages, 5);
+        assert_int_equal(from->why.code, RG_E_CANCELED);
+        close_pair(&p);
+    }
+}
+
+/* Also when the other side takes nothing any more. */
+static void a_close_takes_half_a_second_at_most(void **state)
+{
+    static uint8_t bytes[60000];
+    const struct rg_payload payload = {.p = bytes, .n = sizeof bytes};
+    struct pair p;
+    struct rg_err err = {0};
+
+    (void)state;
+    open_pair(&p);
+    p.far.keep = true;
+    open_link(&p, RG_LINK_CONTROL);
+    for (int64_t quiet = rg_clock_ms(); rg_clock_ms() - quiet < 300;) {
+        if (rg_link_send(p.near.link, "h", 1, &payload, &err) == RG_OK)
+            quiet = rg_clock_ms();
+        else
+            usleep(1000);
+    }
+
+    const int64_t begin = rg_clock_ms();
+
+    rg_link_close(p.near.link, "enough");
+    expect_closed(&p);
+    assert_in_range(rg_clock_ms() - begin, 300, 1500);
+    assert_int_equal(p.near.why.code, RG_E_CANCELED);
+    for (int i = 0; i < p.far.messages; i++)
+        rg_frame_free(p.far.kept[i]);
+    close_pair(&p);
+}
+
+static void a_link_that_was_finished_and_released_still_says_all(void **state)
+{
+    enum { MESSAGES = 60 };
+    struct pair p;
+    struct rg_err err = {0};
+
+    (void)state;
+    open_pair(&p);
+    open_link(&p, RG_LINK_PROBE);
+    for (uint32_t i = 0; i < MESSAGES; i++)
+        assert_int_equal(rg_link_send(p.near.link, &i, sizeof i, NULL, &err), RG_OK);
+    rg_link_finish(p.near.link);
+    rg_link_release(p.near.link);
+    p.near.link = NULL;
+    expect_closed(&p);
+    assert_int_equal(p.far.messages, MESSAGES);
+    assert_int_equal(p.near.why.code, RG_OK);
     close_pair(&p);
 }
 
@@ -415,6 +489,9 @@ int main(void)
         TEST(the_accepting_side_can_end_it_too),
         TEST(a_forwarded_request_ends_before_its_answer),
         TEST(the_reason_of_a_close_reaches_the_dialler),
+        TEST(a_control_link_says_what_was_queued_before_it_closes),
+        TEST(a_close_takes_half_a_second_at_most),
+        TEST(a_link_that_was_finished_and_released_still_says_all),
         TEST(a_payload_is_sent_from_its_place_and_then_done),
         TEST(a_receiver_that_does_not_read_stops_its_sender),
         TEST(what_was_queued_is_done_when_the_link_ends),
