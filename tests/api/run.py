@@ -33,6 +33,7 @@ import json_suite
 import lifecycle
 import shortage
 import templates
+import through_worker
 import tiny_model
 from client import Failure, Server, check, cpu_seconds
 
@@ -90,6 +91,17 @@ def on_one_server(runner, args, server):
         print("skip openai_sdk.mjs: no node_modules with openai (--openai-node)")
 
 
+def sdks_through_a_worker(args, binary, model):
+    said = []
+    with through_worker.Ring(binary, model) as ring:
+        ring.wait_formed()
+        if args.openai_python:
+            said.append(sdk([args.openai_python, HERE / "openai_sdk.py", ring.url]))
+        if args.openai_node:
+            said.append(sdk(["node", HERE / "openai_sdk.mjs", ring.url, args.openai_node]))
+    return ", ".join(said)
+
+
 def properties(binary, model, directory):
     """Random bodies, then a look at what they left behind."""
     server = Server(binary, model, ["--ctx", "2048"])
@@ -142,9 +154,11 @@ def main():
         if runner.failed:
             print("the server's last words:")
             print("".join(open(scratch + "/server.log").readlines()[-15:]))
-        for module in (lifecycle, changed_files, shortage, templates):
+        for module in (lifecycle, changed_files, shortage, templates, through_worker):
             for name, fn in tests_of(module):
                 runner.run(name, lambda fn=fn: fn(binary, model))
+        if args.openai_python or args.openai_node:
+            runner.run("the SDKs through a worker", lambda: sdks_through_a_worker(args, binary, model))
         demo = Server(binary, str(ROOT / "config" / "demo-model"))
         for name, fn in tests_of(demo_model):
             runner.run(name, lambda fn=fn: fn(demo))
