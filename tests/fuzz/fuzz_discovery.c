@@ -1,5 +1,6 @@
 /* fuzz_discovery.c - the file of a ring's nodes and --layers: what is accepted can be used as it
- * is, and makes a plan whose ranges tile.  An input is the file, "====", and the text of --layers. */
+ * is, and makes a plan whose ranges tile.  An input is the file, "====", and the text of
+ * --layers. */
 #include <assert.h>
 #include <stddef.h>
 #include <stdint.h>
