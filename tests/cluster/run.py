@@ -25,6 +25,7 @@ sys.path.insert(0, str(HERE))
 
 import basic
 import faults
+import grpc_js
 import harness
 import hosts
 import kimi
@@ -33,7 +34,7 @@ import own_range
 import same_bits
 import tls
 
-MODULES = (basic, same_bits, hosts, faults, own_range, tls, kimi)
+MODULES = (basic, same_bits, hosts, faults, own_range, tls, grpc_js, kimi)
 
 
 def enter_user_namespace():
@@ -61,6 +62,8 @@ def why_not(fn, lab):
             return "no iptables here (tools/install_packages cluster)"
         if what == "smollm2" and not lab.smollm2:
             return "no checkpoint of SmolLM2 (--smollm2)"
+        if what == "grpc_js" and not grpc_js.MODULES.exists():
+            return "no grpc-js (tools/install_packages grpc)"
         if what == "arm" and not lab.arm:
             return "no renga for Arm (--arm)"
     return None
