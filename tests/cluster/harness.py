@@ -335,6 +335,17 @@ class Ring:
                 check(node.wait_exit(40) == 0, node.log_path.name, "ended with",
                       node.process.returncode, node.log()[-500:])
 
+    def check_logs(self):
+        """No daemon died of a signal of its own, of an assertion, or under a sanitizer's report."""
+        for node in self.nodes:
+            whole = node.log_path.read_text(errors="replace") if node.log_path.exists() else ""
+            found = re.search(r"^.*(Assertion|Sanitizer|runtime error:|malloc_consolidate|stack smashing).*$",
+                              whole, re.M)
+            if found:
+                raise Failure(f"{node.log_path.name}: {found.group(0)}\n{whole[found.start():][:3000]}")
+            code = node.process.poll() if node.process else None
+            check(code in (None, -signal.SIGKILL) or code >= 0, node.log_path.name, "died of signal", code)
+
     def close(self):
         for node in self.nodes:
             if node.process and node.process.poll() is None:
@@ -363,6 +374,7 @@ class Lab:
         ring = Ring(self, net.Lan(n) if lan else net.Loopback(n), model, **how)
         try:
             yield ring
+            ring.check_logs()
         except BaseException:
             print(ring.logs(), file=sys.stderr)
             raise
