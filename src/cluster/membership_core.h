@@ -157,6 +157,8 @@ void rg_member_worker_load_failed(struct rg_membership *m, const struct rg_err *
 /* A peer that was up is not any more. */
 void rg_member_head_lost(struct rg_membership *m, uint32_t peer, const char *why);
 void rg_member_worker_lost(struct rg_membership *m, uint32_t peer, const char *why);
+/* A peer is up: what did not go without it may go now. */
+void rg_member_head_hope(struct rg_membership *m);
 /* After every event of the head. */
 void rg_member_head_consider(struct rg_membership *m);
 uint32_t rg_member_n_up(const struct rg_membership *m);

@@ -169,6 +169,18 @@ static void check_commit_wait(struct rg_membership *m)
                         RG_LIMIT_COMMIT_WAIT_MS / 1000);
 }
 
+void rg_member_head_hope(struct rg_membership *m)
+{
+    const int64_t soon = m->now + RG_MEMBER_PAUSE_MS * RG_NS_PER_MS;
+
+    m->unplanned = 0;
+    m->retry_ns = 0;
+    if (m->fails > 1)
+        m->fails = 1;
+    if (m->not_before_ns > soon)
+        m->not_before_ns = soon;
+}
+
 /* Enough peers are up, and the others had their time to come. */
 static bool may_plan(struct rg_membership *m)
 {

@@ -133,8 +133,8 @@ static void take_hello(struct rg_membership *m, uint32_t peer)
     p->reason[0] = p->said[0] = 0;
     p->heard_ns = p->progress_ns = m->now;
     p->beat_ns = m->now - RG_LIMIT_HEARTBEAT_MS * RG_NS_PER_MS;
-    m->unplanned = 0;
-    m->retry_ns = 0;
+    if (m->self == 0)
+        rg_member_head_hope(m);
     rg_member_say(m, RG_LOG_INFO, peer, "%s is up: %s", p->id, p->hello.build);
 }
 

@@ -9,7 +9,7 @@ enum {
     NOTICE_MS = 5000,
     HEAD_NOTICE_MS = 6500,
     WORKER_NOTICE_MS = 11000,
-    CONVERGE_MS = 30000, /* after the last fault */
+    CONVERGE_MS = 10000, /* after the last fault */
     STABLE_MS = 3000     /* it stays so */
 };
 

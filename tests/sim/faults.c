@@ -180,7 +180,9 @@ void sim_be_quiet(struct world *w)
     for (uint32_t i = 0; i < w->n_nodes; i++) {
         struct node *n = &w->nodes[i];
 
-        n->stuck = n->busy = false;
+        n->stuck = n->busy = n->part.fails = false;
+        if (n->part.ready_at > w->now)
+            n->part.ready_at = w->now;
         sim_resume(w, i);
         if (n->process == DEAD)
             sim_at(w, later(w, 1, 2000), (struct event){.kind = EV_RESTART, .a = i});

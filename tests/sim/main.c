@@ -117,6 +117,8 @@ static void end(struct world *w)
 
 struct totals {
     uint64_t events, plans, steps;
+    int64_t slowest; /* from the last fault to a plan that runs everywhere, ns */
+    uint64_t slowest_seed;
 };
 
 /* True: nothing was wrong with it. */
@@ -136,6 +138,10 @@ static bool run(uint64_t seed, bool trace, struct totals *t)
     t->events += w->order;
     t->plans += w->n_histories;
     t->steps += w->steps_done;
+    if (!w->failed && w->converged_at - w->quiet_at > t->slowest) {
+        t->slowest = w->converged_at - w->quiet_at;
+        t->slowest_seed = seed;
+    }
     end(w);
     good = !w->failed;
     if (!good)
@@ -194,6 +200,8 @@ int main(int argc, char **argv)
     took = seconds() - began;
     printf("%.0f histories/s; %llu events, %llu plans, %llu steps\n", (double)n / took,
            (unsigned long long)t.events, (unsigned long long)t.plans, (unsigned long long)t.steps);
+    printf("the slowest to recover: %.1f s, seed %llu\n", (double)t.slowest / 1e9,
+           (unsigned long long)t.slowest_seed);
     printf("%llu passed, %llu failed\n", (unsigned long long)(n - failed),
            (unsigned long long)failed);
     return (failed > 0) == expects_failure ? 0 : 1;

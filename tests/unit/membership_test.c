@@ -426,7 +426,7 @@ static void a_lost_node_ends_the_plan_and_the_others_are_told(void **state)
 
 static void plans_that_fail_in_a_row_are_made_more_slowly(void **state)
 {
-    static const int pauses_ms[] = {1000, 2000, 4000, 8000, 10000, 10000};
+    static const int pauses_ms[] = {1000, 2000, 4000, 5000, 5000, 5000};
     struct bench b;
 
     (void)state;
@@ -445,6 +445,30 @@ static void plans_that_fail_in_a_row_are_made_more_slowly(void **state)
         }
     }
     assert_state(&b, RG_EPOCH_LOADING, 7);
+    close_bench(&b);
+}
+
+static void a_node_that_comes_back_makes_the_pause_short_again(void **state)
+{
+    struct bench b;
+
+    (void)state;
+    open_bench(&b, 0, 1);
+    greet(&b, 1);
+    tick(&b, 3000);
+    for (uint64_t n = 1; n <= 3; n++) {
+        assert_state(&b, RG_EPOCH_LOADING, n);
+        of_epoch(&b, RG_MEMBER_LOAD_FAILED, n, "no room");
+        for (int s = 0; s < 4 && n < 3; s++) {
+            tick(&b, 1000);
+            heartbeat(&b, 1, &(struct rg_heartbeat){.time_ns = 1});
+        }
+    }
+    greet(&b, 2);
+    tick(&b, 999);
+    assert_state(&b, RG_EPOCH_NONE, 0);
+    tick(&b, 1);
+    assert_state(&b, RG_EPOCH_LOADING, 4);
     close_bench(&b);
 }
 
@@ -757,6 +781,7 @@ int main(void)
         TEST(a_commit_that_is_not_acked_in_time_ends_the_plan),
         TEST(a_lost_node_ends_the_plan_and_the_others_are_told),
         TEST(plans_that_fail_in_a_row_are_made_more_slowly),
+        TEST(a_node_that_comes_back_makes_the_pause_short_again),
         TEST(a_plan_that_cannot_be_made_is_tried_again_with_other_peers),
         TEST(an_error_of_a_worker_names_it),
         TEST(the_end_of_a_step_stream_ends_the_plan),
