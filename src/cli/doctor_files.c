@@ -1,7 +1,9 @@
 /* doctor_files.c - the model's files on this disk, the plan they would have, and their digests. */
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "base/file.h"
 #include "base/mem.h"
@@ -112,11 +114,20 @@ static void check_plan(struct rg_doctor *d)
 
 /* ---- digests --------------------------------------------------------------------------------- */
 
+/* The note is not older than the file: who wrote to it since knows why. */
+static bool is_current(const char *path, const char *noted_at)
+{
+    struct stat st;
+
+    return noted_at && stat(path, &st) == 0 && (double)st.st_mtime - 1 <= strtod(noted_at, NULL);
+}
+
 /* What the program that downloaded a file noted of it, beside it: commit, digest and time, a line
  * each (huggingface_hub's `--local-dir`).  False when there is no such note. */
 static bool noted_digest(const struct rg_doctor *d, const char *path,
                          char out[RG_SHA256_TEXT_BYTES])
 {
+    const size_t digits = RG_SHA256_TEXT_BYTES - 1;
     const char *slash = strrchr(path, '/');
     char note[1024];
     char *text = NULL, *line;
@@ -129,9 +140,10 @@ static bool noted_digest(const struct rg_doctor *d, const char *path,
         rg_file_read(&text, &len, note, METADATA_BYTES, NULL) != RG_OK)
         return false;
     line = strchr(text, '\n');
-    if (line && strspn(line + 1, "0123456789abcdef") == RG_SHA256_TEXT_BYTES - 1) {
-        memcpy(out, line + 1, RG_SHA256_TEXT_BYTES - 1);
-        out[RG_SHA256_TEXT_BYTES - 1] = '\0';
+    if (line && strspn(line + 1, "0123456789abcdef") == digits &&
+        is_current(path, strchr(line + 1, '\n'))) {
+        memcpy(out, line + 1, digits);
+        out[digits] = '\0';
         found = true;
     }
     rg_free(text);

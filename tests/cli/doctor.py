@@ -201,6 +201,8 @@ def test_doctor_hashes_files_once(renga):
     check("as they were downloaded" in file_of()[1]["message"], "a right note")
     note.write_text(f"{'c' * 40}\n{first['sha256']}\n{time.time()}\n")
     check(file_of()[1]["stops_ring"] and "get it again" in file_of()[1]["message"], "a wrong note")
+    note.write_text(f"{'c' * 40}\n{first['sha256']}\n{weights.stat().st_mtime - 60}\n")
+    check("compare the list" in file_of()[1]["message"], "a note of an older file")
 
 
 def test_doctor_needs_the_nodes(renga):
