@@ -210,6 +210,8 @@ void rg_ring_fail(struct rg_ring *r, uint64_t run, const struct rg_err *why)
     atomic_store(&r->live, 0);
     r->why = *why;
     epoch = r->e.epoch;
+    if (r->out) /* the next nodes get what was sent, then know too */
+        rg_link_finish(r->out->link);
     pthread_cond_broadcast(&r->change);
     pthread_mutex_unlock(&r->lock);
     rg_ring_pool_wake(&r->pool);

@@ -34,7 +34,8 @@ struct rg_ring_events {
     /* The successor took our step stream, and our predecessor has opened its own.  Transport's
      * thread. */
     void (*on_connected)(void *ud, struct rg_epoch epoch);
-    /* The epoch cannot go on, and why: once per epoch.  Any thread. */
+    /* The epoch cannot go on, and why: once per epoch.  Any thread.  The step stream to the
+     * successor was ended, so that the whole ring learns of it. */
     void (*on_down)(void *ud, struct rg_epoch epoch, const struct rg_err *why);
 };
 

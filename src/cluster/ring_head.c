@@ -144,7 +144,8 @@ static enum rg_code submit(struct rg_pipeline *base, struct rg_pipe_step *step, 
 
 /* ---- collect --------------------------------------------------------------------------------- */
 
-/* The oldest result of the run; it is the flight's, as steps come back in their order. */
+/* The oldest result of the run; it is the flight's, as steps come back in their order.  Also one
+ * that came before the epoch broke: it may say why. */
 static enum rg_code await(struct rg_ring *r, const struct flight *f, struct rg_ring_item *item,
                           struct rg_err *err)
 {
@@ -153,7 +154,7 @@ static enum rg_code await(struct rg_ring *r, const struct flight *f, struct rg_r
     pthread_mutex_lock(&r->lock);
     while (rg_ring_runs(r, f->run) && r->n_queued == 0)
         pthread_cond_wait(&r->change, &r->lock);
-    if (rg_ring_runs(r, f->run))
+    if (atomic_load(&r->run) == f->run && r->n_queued > 0)
         *item = rg_ring_pop(r);
     else
         code = rg_fail(err, RG_E_PEER, "%s", r->why.message);

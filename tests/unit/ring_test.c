@@ -363,6 +363,7 @@ static void a_changed_file_ends_the_epoch(void **state)
     assert_string_equal(err.message, "node node-0: step 1 fails");
     assert_true(reaches(&s.at[0].n_down, 1));
     assert_int_equal(s.at[0].why.code, RG_E_IO);
+    assert_true(reaches(&s.at[1].n_down, 1)); /* the head hears of it by the streams alone */
     nodes_close(&s);
     rg_free(got.logits);
 }
@@ -546,6 +547,49 @@ static void a_node_that_is_not_there_is_no_successor(void **state)
     nodes_close(&s);
 }
 
+/* Each allocation of a few steps fails once, on whatever thread it is: the steps or the epoch may
+ * fail, but everything comes back, and the next epoch is right. */
+static void short_memory_never_hangs(void **state)
+{
+    struct nodes s;
+    struct script want, got;
+    uint32_t n_failed = 0;
+
+    (void)state;
+    run_hashes_alone(&want);
+    open_hashes(&s, 2, (const uint32_t[]){3, 3});
+    for (int64_t at = 1; at <= 60; at++) {
+        struct rg_pipe_step *done;
+        struct rg_err err = {0};
+        uint32_t n = 0;
+
+        make_script(&got, HASH_VOCAB);
+        nodes_start(&s);
+        (void)!rg_pipeline_check(s.pipeline, &err);
+        assert_int_equal(rg_pipeline_check(s.pipeline, &err), RG_OK);
+        rg_mem_fail_at(at);
+        while (n < 3 && s.pipeline->ops->submit(s.pipeline, &got.steps[n], &err) == RG_OK)
+            n++;
+        n_failed += n < 3;
+        for (uint32_t k = 0; k < n; k++) {
+            n_failed += s.pipeline->ops->collect(s.pipeline, &done, &err) != RG_OK;
+            assert_ptr_equal(done, &got.steps[k]);
+        }
+        rg_mem_fail_at(0);
+        nodes_stop(&s, "again");
+        rg_free(got.logits);
+    }
+    assert_true(n_failed > 10);
+    make_script(&got, HASH_VOCAB);
+    nodes_start(&s);
+    (void)!rg_pipeline_check(s.pipeline, &(struct rg_err){0});
+    run_script(s.pipeline, &got, 0, STEPS);
+    assert_memory_equal(got.logits, want.logits, want.n_logits * sizeof(float));
+    nodes_close(&s);
+    rg_free(got.logits);
+    rg_free(want.logits);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -555,7 +599,8 @@ int main(void)
         TEST(a_stopped_epoch_gives_back_every_step),
         TEST(a_new_epoch_is_not_taken_for_the_old_one),
         TEST(a_late_node_is_waited_for),              TEST(a_lost_node_ends_the_epoch_once),
-        TEST(a_node_that_is_not_there_is_no_successor)};
+        TEST(a_node_that_is_not_there_is_no_successor),
+        TEST(short_memory_never_hangs)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
