@@ -10,7 +10,7 @@ import time
 import urllib.request
 from pathlib import Path
 
-from client import check
+from client import Failure, check
 
 TINY = Path(__file__).resolve().parent.parent / "golden" / "tiny"
 SYSTEMD = Path("/run/systemd/system")
@@ -325,36 +325,118 @@ def wait_for(what, seconds, so):
     check(False, what, "not within", seconds, "s")
 
 
-def shown(key):
-    return subprocess.check_output(["systemctl", "show", "-P", key, "renga.service"], text=True).strip()
+# systemd as the first process of its own namespaces, with a few targets and no other unit: what the
+# machine has would be started too.
+BOOT = """set -e
+mount --make-rprivate /
+mount -t proc proc /proc
+mount -t tmpfs none /run
+mkdir /run/lock
+umount -R /sys/fs/cgroup
+mount -t cgroup2 none /sys/fs/cgroup
+mount -t tmpfs none /lib/systemd/system
+mount -t tmpfs none /etc/systemd/system
+for t in sysinit basic multi-user network-online shutdown; do
+    printf '[Unit]\nDescription=%s\nDefaultDependencies=no\n' $t >/lib/systemd/system/$t.target
+done
+ln -s multi-user.target /lib/systemd/system/default.target
+container=test exec /lib/systemd/systemd --system --log-target=null --show-status=no
+"""
+
+
+class Machine:
+    """One that systemd has started: this one, or namespaces."""
+
+    def __init__(self):
+        self.process, self.enter = None, []
+        if SYSTEMD.is_dir():
+            return
+        self.process = subprocess.Popen(
+            ["unshare", "-m", "-p", "-f", "-C", "-u", "--kill-child=KILL", "sh", "-c", BOOT],
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def is_up(self):
+        if self.process and not self.enter:
+            pid = self.process.pid
+            child = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+            if not child:
+                return False
+            self.enter = ["nsenter", "-t", child[0], "-m", "-p", "-C", "-u"]
+        state = self("systemctl", "is-system-running", check=False).stdout.strip()
+        return state in ("running", "degraded")
+
+    def __call__(self, *args, check=True, **how):
+        p = subprocess.run([*self.enter, *map(str, args)], capture_output=True, text=True, timeout=120, **how)
+        if check and p.returncode:
+            raise Failure(f"{args}: exit {p.returncode}: {p.stderr}")
+        return p
+
+    def shown(self, key):
+        return self("systemctl", "show", "-P", key, "renga.service").stdout.strip()
+
+    def close(self):
+        if self.process:
+            self.process.kill()
+            self.process.wait()
+
+
+def can_boot():
+    """Whether the namespaces can be made; says why not."""
+    if SYSTEMD.is_dir():
+        return "" if os.geteuid() == 0 and not Path(UNIT).exists() else "not root, or renga is installed"
+    if os.geteuid() != 0 or not Path("/lib/systemd/systemd").exists():
+        return "no systemd, or not root"
+    script = BOOT[:BOOT.index("mount -t tmpfs none /lib")]
+    p = subprocess.run(["unshare", "-m", "-p", "-f", "-C", "-u", "sh", "-c", script], capture_output=True, text=True)
+    return p.stderr.strip()
+
+
+def live(machine, renga, home, port):
+    wait_for("systemd", 60, machine.is_up)
+    flags = {"api-port": port, "default-model": str(home / "model")}
+    (home / "flags.json").write_text(json.dumps(flags))
+    machine(home / "renga", "service", "install", "--user", user(), "--config", home / "flags.json")
+    wait_for("an answer", 60, lambda: answers(port))
+    check(machine.shown("User") == user() and machine.shown("UnitFileState") == "enabled", "user, enabled")
+
+    first = machine.shown("MainPID")
+    machine("kill", "-KILL", first)
+    wait_for("a restart", 60, lambda: machine.shown("MainPID") not in ("0", first) and answers(port))
+    machine("systemctl", "stop", "renga.service")
+    check(machine.shown("Result") == "success" and not answers(port), machine.shown("Result"))
+
+    (home / "flags.json").write_text(json.dumps({**flags, "api-port": -1}))
+    machine("systemctl", "start", "renga.service", check=False)
+    wait_for("the end", 60, lambda: machine.shown("ActiveState") == "failed")
+    check(machine.shown("ExecMainStatus") == "2", machine.shown("ExecMainStatus"))
+    time.sleep(6)
+    check(machine.shown("ActiveState") == "failed", "wrong flags are tried again and again")
+    (home / "flags.json").write_text(json.dumps(flags))
+    machine("systemctl", "restart", "renga.service")
+    wait_for("an answer", 60, lambda: answers(port))
+
+    machine(home / "renga", "service", "uninstall")
+    check(not answers(port), "it still answers")
+    check(machine("test", "-e", UNIT, check=False).returncode != 0, "the unit is still there")
+    machine(home / "renga", "service", "uninstall", check=False)
 
 
 def test_the_whole_life_under_systemd(renga):
-    """Start, crash, restart, stop, removal."""
-    if not SYSTEMD.is_dir() or os.geteuid() != 0:
-        return "skipped: this machine was not started by systemd, or this is not root"
-    if Path(UNIT).exists():
-        return "skipped: a renga service is installed here"
+    """Start, crash, restart, stop, wrong flags, removal."""
+    why_not = can_boot()
+    if why_not:
+        return f"skipped: {why_not}"
     home = Path("/srv/renga-service-test")
-    port = 52499
+    machine = Machine()
     try:
         shutil.copytree(renga.model, home / "model")
         shutil.copy2(renga.binary, home / "renga")
-        (home / "flags.json").write_text(json.dumps({"api-port": port, "default-model": str(home / "model")}))
-        subprocess.run([home / "renga", "service", "install", "--user", user(), "--config",
-                        home / "flags.json"], check=True, timeout=120)
-        wait_for("an answer", 30, lambda: answers(port))
-        first = shown("MainPID")
-        os.kill(int(first), signal.SIGKILL)
-        wait_for("a restart", 30, lambda: shown("MainPID") not in ("0", first) and answers(port))
-        subprocess.run(["systemctl", "stop", "renga.service"], check=True, timeout=60)
-        check(shown("Result") == "success" and not answers(port), shown("Result"))
-        subprocess.run(["systemctl", "start", "renga.service"], check=True, timeout=60)
-        wait_for("an answer", 30, lambda: answers(port))
-        subprocess.run([home / "renga", "service", "uninstall"], check=True, timeout=120)
-        check(not Path(UNIT).exists() and not answers(port), "it is still there")
+        live(machine, renga, home, 52499)
     finally:
-        subprocess.run(["systemctl", "disable", "--now", "renga.service"], capture_output=True)
-        Path(UNIT).unlink(missing_ok=True)
+        if machine.enter or not machine.process:
+            machine("systemctl", "disable", "--now", "renga.service", check=False)
+        if not machine.process:
+            Path(UNIT).unlink(missing_ok=True)
+        machine.close()
         shutil.rmtree(home, ignore_errors=True)
-    return None
+    return "in namespaces" if machine.process else "of this machine"
