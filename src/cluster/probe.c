@@ -326,7 +326,7 @@ static enum rg_code measure_bulk(struct measurer *m, uint32_t bytes, uint32_t an
         code = wait_for(m, m->asked, err);
     ns = rg_clock_ns() - began;
     if (!code)
-        *out = (double)(m->asked - first) * CHUNK_BYTES * 1e9 / (double)(ns > 0 ? ns : 1);
+        *out = (double)(m->asked - first) * (double)CHUNK_BYTES * 1e9 / (double)(ns > 0 ? ns : 1);
     return code;
 }
 
