@@ -218,6 +218,69 @@ def test_a_bad_cable(lab):
         return f"{lossy.seconds:.1f} s with loss, {slow.seconds:.1f} s at 10 Mbit/s"
 
 
+@needs("hosts")
+def test_a_worker_told_to_end(lab):
+    """SIGTERM mid-stream: the answer is whole, or a beginning and the error; the worker ends with exit
+    status 0, and the ring serves when it is started again"""
+    tiny = lab.tiny()
+    want, short = lab.right(tiny, "Lost", **LONG), lab.right(tiny, "Short", **SHORT)
+    with lab.ring(2, tiny, lan=True) as ring:
+        ring.start()
+        reply, seconds = begun(ring, ring.head, want, lambda: ring.nodes[1].send(signal.SIGTERM))
+        check(ring.nodes[1].wait_exit(35) == 0, "exit", ring.nodes[1].process.returncode)
+        ring.start_node(1)
+        until(lambda: all(n.health()[0] == 200 for n in ring.nodes), BACK, ring.logs)
+        ring.head.ask(ring.chat("Short", **SHORT)).check_whole(short)
+        return f"{reply.error or 'whole'} after {seconds:.1f} s"
+
+
+@long
+@needs("hosts")
+def test_every_node_restarted_under_load(lab):
+    """four clients without pause, each node killed and started ten times in turn: no wrong byte"""
+    tiny = lab.tiny()
+    fields = {"max_tokens": 200, "logit_bias": NO_END}
+    want = lab.right(tiny, "Load", **fields)
+    counts = {"whole": 0, "error": 0, "no answer": 0}
+    with lab.ring(3, tiny, lan=True) as ring:
+        ring.start()
+        stop, wrong = threading.Event(), []
+
+        def client(i):
+            while not stop.is_set():
+                node = ring.nodes[i % 3]
+                process = node.process
+                reply = node.ask(ring.chat("Load", stream=True, **fields))
+                if reply.closed:  # good only when this very node was killed
+                    counts["no answer"] += 1
+                    time.sleep(0.2)
+                    if not want.startswith(reply.text) or process.poll() is None:
+                        wrong.append(str(reply))
+                    continue
+                try:
+                    reply.check_prefix(want)
+                except Failure as e:
+                    wrong.append(str(e))
+                counts["error" if reply.error else "whole"] += 1
+                if reply.error:
+                    time.sleep(0.1)
+
+        clients = [threading.Thread(target=client, args=(i,)) for i in range(4)]
+        for t in clients:
+            t.start()
+        for i in [*range(3)] * 10:
+            time.sleep(1.5)
+            ring.nodes[i].kill()
+            ring.start_node(i)
+            until(lambda: all(n.health()[0] == 200 for n in ring.nodes), BACK + 2, ring.logs)
+        stop.set()
+        for t in clients:
+            t.join()
+        check(not wrong, len(wrong), "wrong answers, the first:", wrong[:1])
+        check(counts["whole"] > 50, counts)
+        return str(counts)
+
+
 @long
 @needs("hosts")
 def test_workers_killed_again_and_again(lab):

@@ -210,6 +210,8 @@ class Daemon:
                     reply.take(line)
                     if on_text and line.startswith(b"data: "):
                         on_text(reply)
+                if not reply.done:  # http.client takes a connection that ends between chunks as an end
+                    reply.closed = EOFError("no [DONE] before the end of the connection")
             else:
                 reply.body = r.read()
                 self._take_whole(reply)

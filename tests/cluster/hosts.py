@@ -7,8 +7,9 @@ import socket
 import subprocess
 import time
 
-from harness import DEMO, ROOT, Failure, check, until
+from harness import DEMO, ROOT, Daemon, Failure, check, until
 from marks import needs
+from net import Host
 
 QUESTION = "What is the capital of France?"
 
@@ -269,3 +270,70 @@ def test_discovery_of_the_example(lab):
                         ROOT / "config" / "discovery.json"], capture_output=True, text=True, timeout=20)
     last = p.stderr.strip().splitlines()[-1]
     check(p.returncode in (2, 4) and "discovery.json" in last, p.returncode, last)
+
+
+@needs("hosts")
+def test_a_changed_discovery_file(lab):
+    """is read again: a node that moved to another port is found; a bad file keeps the old one"""
+    want = lab.right(DEMO, QUESTION)
+    with lab.ring(2, DEMO, lan=True) as ring:
+        ring.start()
+        good = ring.discovery.read_text()
+        ring.discovery.write_text(good[:-20])
+        ring.head.wait_log(r"kept=[^\n]*discovery\.json", 10)
+        ring.head.ask(ring.chat(QUESTION)).check_whole(want)
+        ring.nodes[1].stop()
+        ring.net.hosts[1].port = 50061
+        ring.write_discovery(ring.discovery)
+        ring.start_node(1)
+        ring.wait()
+        for node in ring.nodes:
+            node.ask(ring.chat(QUESTION)).check_whole(want)
+
+
+@needs("hosts")
+def test_the_same_node_twice(lab):
+    """a second daemon under a worker's id on another host: the ring goes on, or is refused; never a
+    wrong answer, and with the second one gone the ring serves"""
+    want = lab.right(DEMO, QUESTION)
+    with lab.ring(3, DEMO, lan=True) as ring:
+        ring.start()
+        twin = Daemon(lab.binary, Host(ring.net.hosts[2].space, "10.77.0.3", 50052, 52416), "127.0.0.1",
+                      ring.dir / "twin.log")
+        twin.start(DEMO, "--discovery-config-path", ring.discovery, "--node-id", "w1", "--node-host",
+                   "10.77.0.3", "--node-port", 50052, "--insecure-peers", "--threads", 1)
+        try:
+            time.sleep(1)
+            errors = 0
+            for _ in range(10):
+                errors += ring.head.ask(ring.chat(QUESTION, stream=True)).check_prefix(want).error is not None
+                time.sleep(0.2)
+        finally:
+            twin.kill()
+        until(lambda: all(n.health()[0] == 200 for n in ring.nodes), 10, ring.logs)
+        ring.head.ask(ring.chat(QUESTION)).check_whole(want)
+        return f"{errors} of 10 requests ended with an error; it logged {len(twin.log().splitlines())} lines"
+
+
+@needs("hosts")
+def test_a_second_head(lab):
+    """the same head id on another host: never a wrong answer, and with it gone the ring serves"""
+    want = lab.right(DEMO, QUESTION)
+    with lab.ring(3, DEMO, lan=True) as ring:
+        ring.start()
+        twin = Daemon(lab.binary, Host(ring.net.hosts[2].space, "10.77.0.3", 50052, 52416), "127.0.0.1",
+                      ring.dir / "twin.log")
+        twin.start(DEMO, "--discovery-config-path", ring.discovery, "--node-id", "head", "--node-host",
+                   "10.77.0.3", "--node-port", 50052, "--insecure-peers", "--threads", 1)
+        try:
+            time.sleep(1)
+            errors = 0
+            for _ in range(10):
+                for head in (ring.head, twin):
+                    errors += head.ask(ring.chat(QUESTION, stream=True)).check_prefix(want).error is not None
+                time.sleep(0.2)
+        finally:
+            twin.kill()
+        until(lambda: all(n.health()[0] == 200 for n in ring.nodes), 10, ring.logs)
+        ring.head.ask(ring.chat(QUESTION)).check_whole(want)
+        return f"{errors} of 20 requests to both ended with an error; {len(ring.head.log().splitlines())} lines"
