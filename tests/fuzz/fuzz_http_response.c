@@ -1,5 +1,5 @@
-/* fuzz_http_response.c - api/http_answer and api/relay_cut: the first byte of the input says how the
- * rest is cut; the pieces give the same answer as the whole, and are passed on as they are. */
+/* fuzz_http_response.c - api/http_answer and api/relay_cut: the first byte of the input says how
+ * the rest is cut; the pieces give the same answer as the whole, and are passed on as they are. */
 #include <assert.h>
 #include <stddef.h>
 #include <stdint.h>
