@@ -500,7 +500,8 @@ def response_seeds():
               b"Transfer-Encoding: chunked\r\n\r\n")
     for body in (b"", b"9\r\ndata: 1\n\n\r\n", b"9\r\ndata: 1\n\n\r\n0\r\n\r\n", b"9\r\ndata: 1\n\n\r\n5\r\nda",
                  b"1\r\na\r\n0\r\nT: t\r\n\r\n", b"1;a=b\r\na\r\n0;c\r\n\r\n",
-                 b"A\r\n0123456789\r\na\r\n0123456789\r\n", b"g", b"1\na\n", b"1\r\nab", b"100001\r\n", b"0000001\r\na\r\n", b"ffffffffffffffffff\r\n",
+                 b"A\r\n0123456789\r\na\r\n0123456789\r\n", b"g",
+                 b"1\na\n", b"1\r\nab", b"100001\r\n", b"0000001\r\na\r\n", b"ffffffffffffffffff\r\n",
                  b"0\r\n\r\nmore", b"1\r\na\r\n" * 3, b"400\r\n" + b"x" * 1024 + b"\r\n1\r\nx\r\n",
                  b"\r\n", b"1 \r\na\r\n"):
         yield b"\0" + stream + body
