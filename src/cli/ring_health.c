@@ -7,6 +7,7 @@
 
 #include "base/clock.h"
 #include "base/json.h"
+#include "base/utf8.h"
 
 static const int64_t second_ns = 1000000000;
 
@@ -55,9 +56,17 @@ static const char *epoch_name(enum rg_epoch_state s)
 
 static enum rg_code text(struct rg_buf *b, const char *name, const char *value, struct rg_err *err)
 {
-    enum rg_code code = rg_buf_addf(b, err, "\"%s\":", name);
+    struct rg_buf repaired; /* a reason may quote bytes of a peer */
+    enum rg_code code;
 
-    return code ? code : rg_json_print_string(b, value, strlen(value), err);
+    rg_buf_init(&repaired, 4 * RG_ERR_BYTES);
+    code = rg_utf8_repair(&repaired, value, strlen(value), err);
+    if (!code)
+        code = rg_buf_addf(b, err, "\"%s\":", name);
+    if (!code)
+        code = rg_json_print_string(b, repaired.data ? repaired.data : "", repaired.len, err);
+    rg_buf_free(&repaired);
+    return code;
 }
 
 static enum rg_code print_range(struct rg_buf *b, const struct rg_node_view *v, struct rg_err *err)

@@ -13,6 +13,18 @@
 
 /* ---- the transport's thread ------------------------------------------------------------------ */
 
+/* Under the lock: rg_node_close() takes it before the forwards go. */
+static bool accept_forward(struct rg_node *n, struct rg_link *l, struct rg_link_events *events,
+                           void **ud)
+{
+    bool taken;
+
+    pthread_mutex_lock(&n->lock);
+    taken = n->takes_links && rg_forwards_accept(n->forwards, l, events, ud);
+    pthread_mutex_unlock(&n->lock);
+    return taken;
+}
+
 static bool on_accept(void *ud, struct rg_link *l, enum rg_link_kind kind, const char *names,
                       const char *address, struct rg_link_events *events, void **link_ud)
 {
@@ -39,7 +51,7 @@ static bool on_accept(void *ud, struct rg_link *l, enum rg_link_kind kind, const
     case RG_LINK_STEPS:
         return rg_ring_accept(n->ring, l, names, events, link_ud);
     case RG_LINK_FORWARD:
-        return n->is_head && rg_forwards_accept(n->forwards, l, events, link_ud);
+        return n->is_head && accept_forward(n, l, events, link_ud);
     default:
         return false;
     }
@@ -144,10 +156,6 @@ static enum rg_code open_files(struct rg_node *n, struct rg_err *err)
     n->is_head = n->self == 0;
     if (!code && n->options.layers)
         code = rg_plan_parse_ranges(n->ranges, &n->n_ranges, n->options.layers, err);
-    for (uint32_t i = 0; i < n->n_ranges && !code; i++)
-        if (rg_discovery_find(&n->discovery, n->ranges[i].id) < 0)
-            code = rg_fail(err, RG_E_USAGE, "--layers: %s has no peer \"%s\"", n->discovery_path,
-                           n->ranges[i].id);
     return code;
 }
 
@@ -255,6 +263,18 @@ enum rg_code rg_node_open_membership(struct rg_node *n, struct rg_err *err)
     return rg_membership_open(&n->membership, &options, err);
 }
 
+static enum rg_code check_ranges(const struct rg_node *n, const struct rg_model_config *c,
+                                 struct rg_err *err)
+{
+    const char *ids[RG_LIMIT_PEERS];
+
+    for (uint32_t i = 0; i < n->discovery.n; i++)
+        ids[i] = n->discovery.peers[i].id;
+    return n->n_ranges == 0 ? RG_OK
+                            : rg_plan_check_ranges(n->ranges, n->n_ranges, ids, n->discovery.n,
+                                                   c->num_hidden_layers, err);
+}
+
 static enum rg_code check_sizes(const struct rg_node_model *m, struct rg_err *err)
 {
     const uint64_t rows = (uint64_t)m->chunk_rows + m->parallel;
@@ -288,6 +308,8 @@ enum rg_code rg_node_begin(struct rg_node *n, const struct rg_node_model *model,
                        "%s: the head node needs the embedding and lm_head on its own disk: copy "
                        "their shards here",
                        n->checkpoint->dir);
+    if (!code)
+        code = check_ranges(n, c, err);
     if (!code)
         code = make_hello(n, model, err);
     if (!code)
