@@ -9,85 +9,8 @@
 
 #include <cmocka.h>
 
-#include "engine/preload.h"
-#include "support/checkpoint_asserts.h"
+#include "support/layered_model.h"
 #include "support/live_memory.h"
-
-/* ---- the models ------------------------------------------------------------------------------ */
-
-enum { LAYERS = 4, LAYER_BYTES = 295424 };
-
-#define LLAMA_KEYS                                                                                 \
-    "\"model_type\":\"llama\",\"hidden_size\":128,\"num_hidden_layers\":4,\"intermediate_size\":"  \
-    "256,"                                                                                         \
-    "\"num_attention_heads\":4,\"num_key_value_heads\":2,\"rms_norm_eps\":1e-5,\"vocab_size\":160"
-
-static void add_layer(struct cw *w, unsigned i)
-{
-    norm(w, i, "input_layernorm", 128);
-    add(w, i, "self_attn.q_proj", 128, 128, 0, 0);
-    add(w, i, "self_attn.k_proj", 64, 128, 0, 0);
-    add(w, i, "self_attn.v_proj", 64, 128, 0, 0);
-    add(w, i, "self_attn.o_proj", 128, 128, 0, 0);
-    norm(w, i, "post_attention_layernorm", 128);
-    add(w, i, "mlp.gate_proj", 256, 128, 0, 0);
-    add(w, i, "mlp.up_proj", 256, 128, 0, 0);
-    add(w, i, "mlp.down_proj", 128, 256, 0, 0);
-}
-
-/* Shard 0: embedding and layer 0; then a layer each; the head with the last one.  A layer has
- * 288 KiB, its matrices 16 to 64 KiB. */
-static void begin_llama(struct cw *w, bool tied)
-{
-    cw_begin(w);
-    w->n_shards = LAYERS;
-    cw_module(w, "model.embed_tokens", 0, 160, 128, 0, 0);
-    for (unsigned i = 0; i < LAYERS; i++) {
-        w->shard = i;
-        add_layer(w, i);
-    }
-    cw_vector(w, "model.norm.weight", "BF16", 128);
-    if (!tied)
-        cw_module(w, "lm_head", 0, 160, 128, 0, 0);
-    config(w,
-           tied ? LLAMA_KEYS ",\"tie_word_embeddings\":true"
-                : LLAMA_KEYS ",\"tie_word_embeddings\":false",
-           NULL);
-}
-
-static void remove_file(const struct cw *w, const char *name)
-{
-    char path[192];
-
-    cw_path(w, name, path);
-    assert_int_equal(unlink(path), 0);
-}
-
-static void remove_shard(const struct cw *w, uint32_t shard)
-{
-    char name[64];
-
-    cw_shard_name(w, shard, name);
-    remove_file(w, name);
-}
-
-static void write_it(struct cw *w, bool index)
-{
-    cw_write(w);
-    if (index)
-        cw_write_index(w, 0);
-}
-
-static struct rg_checkpoint *open_with(const struct cw *w,
-                                       const struct rg_checkpoint_options *options)
-{
-    struct rg_checkpoint *c = NULL;
-    struct rg_err err = {.message = ""};
-
-    if (rg_checkpoint_open(&c, w->dir, options, &err) != RG_OK)
-        fail_msg("%s", err.message);
-    return c;
-}
 
 static struct rg_checkpoint *open_some(const struct cw *w)
 {
@@ -534,169 +457,35 @@ static void only_files_of_the_part_are_watched(void **state)
     cw_end(&w);
 }
 
-/* ---- pages ----------------------------------------------------------------------------------- */
-
-#ifdef __linux__
-
-/* The page of an address is in this process's page table. */
-static bool is_present(int pagemap, const uint8_t *at, size_t page)
+static void every_failed_allocation_is_reported(void **state)
 {
-    uint64_t entry = 0;
-    const ssize_t n =
-        pread(pagemap, &entry, sizeof entry, (off_t)((uintptr_t)at / page * sizeof entry));
-
-    assert_int_equal(n, sizeof entry);
-    return entry >> 63;
-}
-
-/* The tensors that have bytes on a page of a file are all of other layers than the part's. */
-static bool is_foreign(const struct rg_checkpoint *c, const struct rg_checkpoint_options *o,
-                       uint32_t file, uint64_t page_at, size_t page)
-{
-    for (uint32_t i = 0; i < rg_tensor_set_count(c->tensors); i++) {
-        const struct rg_tensor_info *t = rg_tensor_set_at(c->tensors, i);
-        const int32_t layer = c->tensor_layer[i];
-
-        if (t->file == file && t->offset < page_at + page && t->offset + t->bytes > page_at &&
-            layer >= (int32_t)o->layer_begin && layer < (int32_t)o->layer_end)
-            return false;
-    }
-    return true;
-}
-
-static bool is_mapped(const char *path)
-{
-    FILE *f = fopen("/proc/self/maps", "r");
-    char line[512];
-    bool found = false;
-
-    assert_non_null(f);
-    while (fgets(line, sizeof line, f) && !found)
-        found = strstr(line, path) != NULL;
-    (void)fclose(f);
-    return found;
-}
-
-/* The kernel reads the byte for us, and fails where this process could not. */
-static bool is_readable(const uint8_t *at)
-{
-    int ends[2];
-
-    assert_int_equal(pipe(ends), 0);
-
-    const ssize_t n = write(ends[1], at, 1);
-
-    (void)close(ends[0]);
-    (void)close(ends[1]);
-    return n == 1;
-}
-
-/* Clean pages in the page cache are those that the kernel maps along with their neighbours. */
-static void settle(const char *path)
-{
-    const int fd = open(path, O_RDONLY);
-
-    assert_true(fd >= 0);
-    assert_int_equal(fsync(fd), 0);
-    (void)close(fd);
-}
-
-/* All layers' tensors lie mixed in every file, as in real checkpoints, whose writers sort by name.
- */
-static void loading_a_part_touches_no_page_of_other_layers(void **state)
-{
-    const struct rg_checkpoint_options o = {.is_part = true, .layer_begin = 1, .layer_end = 3};
-    const struct rg_model_part part = {.layer_begin = 1, .layer_end = 3};
-    const size_t page = (size_t)sysconf(_SC_PAGESIZE);
-    size_t own = 0, foreign = 0;
-    const int pagemap = open("/proc/self/pagemap", O_RDONLY);
-    struct cw w;
-    struct rg_checkpoint *c;
+    const struct rg_checkpoint_options options[] = {
+        {.headers_only = true, .may_lack = true},
+        {.may_lack = true, .is_part = true, .layer_begin = 1, .layer_end = 2, .head = true}};
 
     (void)state;
-    assert_true(pagemap >= 0);
-    begin_llama(&w, true);
-    w.n_shards = 3;
-    for (size_t i = 0; i < w.n; i++)
-        w.tensors[i].shard = strstr(w.tensors[i].name, "layers.") ? (uint32_t)(i % 2) : 2;
-    write_it(&w, true);
-    c = open_with(&w, &o);
-    for (uint32_t f = 0; f < 3; f++)
-        settle(rg_tensor_set_file(c->tensors, f)->path);
-    assert_int_equal(rg_preload(c, &part, NULL, NULL, NULL), RG_OK);
-    for (uint32_t f = 0; f < 3; f++) {
-        const struct rg_tensor_file *file = rg_tensor_set_file(c->tensors, f);
+    for (size_t k = 0; k < 4; k++) {
+        struct cw w;
+        enum rg_code code = RG_E_NOMEM;
 
-        assert_int_equal(is_mapped(file->path), f < 2);
-        for (uint64_t at = 0; file->data && at < file->bytes; at += page) {
-            const bool is_other = is_foreign(c, &o, f, at, page);
+        begin_llama(&w, false);
+        write_it(&w, k & 2);
+        remove_shard(&w, 2);
+        const int64_t before = rg_mem_live();
 
-            if (is_present(pagemap, file->data + at, page) == is_other)
-                fail_msg("%s: the page at byte %zu is %s", file->path, (size_t)at,
-                         is_other ? "another layer's, and was touched" : "not there");
-            assert_int_equal(is_readable(file->data + at), !is_other);
-            own += !is_other;
-            foreign += is_other;
+        for (int64_t n = 1; code != RG_OK; n++) {
+            struct rg_checkpoint *c = NULL;
+
+            assert_true(n < 10000);
+            rg_mem_fail_at(n);
+            code = rg_checkpoint_open(&c, w.dir, &options[k & 1], NULL);
+            rg_mem_fail_at(0);
+            assert_true(code == RG_OK || (code == RG_E_NOMEM && !c));
+            rg_checkpoint_close(c);
+            assert_int_equal(rg_mem_live(), before);
         }
+        cw_end(&w);
     }
-    assert_true(own * page >= 2 * LAYER_BYTES && foreign * page >= LAYER_BYTES);
-    rg_checkpoint_close(c);
-    (void)close(pagemap);
-    cw_end(&w);
-}
-
-#endif
-
-/* ---- large parts ----------------------------------------------------------------------------- */
-
-struct seen {
-    uint64_t done, total;
-};
-
-static bool on_progress(void *ud, uint64_t done, uint64_t total)
-{
-    struct seen *s = ud;
-
-    assert_true(done > s->done && done <= total);
-    s->done = done;
-    s->total = total;
-    return true;
-}
-
-static bool stop_at_once(void *ud, uint64_t done, uint64_t total)
-{
-    (void)done, (void)total;
-    ++*(int *)ud;
-    return false;
-}
-
-/* 640 MiB, all of it a hole: enough for several threads. */
-static void a_large_part_is_read_by_several_threads(void **state)
-{
-    struct cw w;
-    struct rg_checkpoint *c;
-    struct seen seen = {0};
-    int calls = 0;
-    const struct rg_model_part part = {.embed = true};
-
-    (void)state;
-    begin_llama(&w, true);
-    config(&w,
-           "\"model_type\":\"llama\",\"hidden_size\":128,\"num_hidden_layers\":4,"
-           "\"intermediate_size\":256,\"num_attention_heads\":4,\"num_key_value_heads\":2,"
-           "\"rms_norm_eps\":1e-5,\"tie_word_embeddings\":true,\"vocab_size\":2621440",
-           NULL);
-    cw_find(&w, "model.embed_tokens.weight")->shape[0] = 2621440;
-    cw_find(&w, "model.embed_tokens.weight")->bytes = UINT64_C(2621440) * 128 * 2;
-    write_it(&w, false);
-    c = open_with(&w, &rg_checkpoint_mapped);
-    assert_int_equal(rg_preload(c, &part, on_progress, &seen, NULL), RG_OK);
-    assert_int_equal(seen.done, c->embedding_bytes);
-    assert_int_equal(seen.total, c->embedding_bytes);
-    assert_int_equal(rg_preload(c, &part, stop_at_once, &calls, NULL), RG_E_CANCELED);
-    assert_int_equal(calls, 1);
-    rg_checkpoint_close(c);
-    cw_end(&w);
 }
 
 int main(void)
@@ -716,10 +505,7 @@ int main(void)
         TEST(a_part_names_the_layer_and_the_shard_that_it_lacks),
         TEST(only_the_modules_of_a_part_have_pointers),
         TEST(only_files_of_the_part_are_watched),
-#ifdef __linux__
-        TEST(loading_a_part_touches_no_page_of_other_layers),
-#endif
-        TEST(a_large_part_is_read_by_several_threads),
+        TEST(every_failed_allocation_is_reported),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

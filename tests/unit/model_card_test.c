@@ -224,6 +224,35 @@ static void a_card_can_be_interrupted_and_a_file_can_be_gone(void **state)
     cw_end(&w);
 }
 
+static void every_failed_allocation_is_reported(void **state)
+{
+    enum rg_code code = RG_E_NOMEM;
+    struct cw w;
+    struct rg_checkpoint *c;
+
+    (void)state;
+    begin_llama(&w, 1);
+    cw_write(&w);
+    c = open_some(w.dir);
+
+    const int64_t before = rg_mem_live();
+
+    for (int64_t n = 1; code != RG_OK; n++) {
+        struct rg_model_card card;
+
+        assert_true(n < 1000);
+        rg_mem_fail_at(n);
+        code = rg_model_card_make(&card, c, NULL, NULL);
+        rg_mem_fail_at(0);
+        assert_true(code == RG_OK || code == RG_E_NOMEM);
+        if (code == RG_OK)
+            rg_model_card_free(&card);
+        assert_int_equal(rg_mem_live(), before);
+    }
+    rg_checkpoint_close(c);
+    cw_end(&w);
+}
+
 /* Several threads, and the same digests as one tensor after the other would give: those of a model
  * with the same tensors in another order of files. */
 static void many_tensors_are_read_by_several_threads(void **state)
@@ -384,6 +413,7 @@ int main(int argc, char **argv)
         TEST(other_values_in_a_large_tensor_are_seen_by_the_sample),
         TEST(what_is_not_there_has_no_card),
         TEST(a_card_can_be_interrupted_and_a_file_can_be_gone),
+        TEST(every_failed_allocation_is_reported),
         TEST(many_tensors_are_read_by_several_threads),
         TEST(spelling_does_not_change_a_configuration),
         TEST(whatever_changes_an_answer_changes_the_digest),
