@@ -67,6 +67,12 @@ static inline void hash_rows(struct hash_stage *s, uint32_t layer, const struct 
     }
 }
 
+static inline void fill_row(float *row, uint32_t hidden, float value)
+{
+    for (uint32_t i = 0; i < hidden; i++)
+        row[i] = value;
+}
+
 static inline enum rg_code hash_run(struct rg_stage *base, const struct rg_stage_work *w,
                                     struct rg_err *err)
 {
@@ -87,8 +93,8 @@ static inline enum rg_code hash_run(struct rg_stage *base, const struct rg_stage
             sleep_ns(s->layer_ns + (int64_t)n * s->row_ns);
         atomic_fetch_add(&base->layers_done, 1);
     }
-    for (uint32_t i = 0; w->rows_out && i < n * base->hidden; i++)
-        w->rows_out[i] = (float)values[i / base->hidden];
+    for (uint32_t i = 0; w->rows_out && i < n; i++)
+        fill_row(w->rows_out + (size_t)i * base->hidden, base->hidden, (float)values[i]);
     if (w->n_logit_rows > 0)
         memset(w->logits, 0, sizeof(float) * w->n_logit_rows * HASH_VOCAB);
     for (uint32_t i = 0; i < w->n_logit_rows; i++)
@@ -103,8 +109,8 @@ static inline enum rg_code hash_embed(struct rg_stage *base, const int32_t *toke
                                       float *rows_out, struct rg_err *err)
 {
     (void)err;
-    for (uint32_t i = 0; i < n * base->hidden; i++)
-        rows_out[i] = (float)tokens[i / base->hidden];
+    for (uint32_t i = 0; i < n; i++)
+        fill_row(rows_out + (size_t)i * base->hidden, base->hidden, (float)tokens[i]);
     return RG_OK;
 }
 

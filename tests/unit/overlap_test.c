@@ -18,7 +18,7 @@
 enum {
     HIDDEN = 7168, /* of Kimi K2: 28 KB of rows for each token and link */
     BLOCK = 64,
-    CHUNK = 64,
+    CHUNK = 16,
     CHUNKS = 16,
     CONTEXT = CHUNK * CHUNKS + BLOCK,
     STREAMS_MOST = 2 * NODES_MOST,
@@ -29,7 +29,7 @@ enum {
 };
 
 #define LAYER_NS INT64_C(4000000)
-#define ROW_NS INT64_C(80000)     /* prefill: 5 ms a layer for a chunk */
+#define ROW_NS INT64_C(1250000) /* prefill: 20 ms a layer for a chunk */
 
 /* Under a sanitizer the nodes are busy with themselves. */
 #ifndef __has_feature
@@ -217,7 +217,7 @@ static int64_t prefill_ns(uint32_t n, int32_t *token)
 {
     int64_t began, took;
 
-    open_bench(&bench, n, 2 * LAYERS_OF_NODE, 2, 0, ROW_NS);
+    open_bench(&bench, n, LAYERS_OF_NODE, 2, 0, ROW_NS);
     ask(&bench, 0, 1, 1); /* the buffers grow, the streams warm up */
     await_end(&bench.streams[0]);
     began = rg_clock_ns();
@@ -231,19 +231,23 @@ static int64_t prefill_ns(uint32_t n, int32_t *token)
 
 static void a_long_prompt_uses_both_nodes_at_once(void **state)
 {
-    double best = 0;
+    int64_t alone = INT64_MAX, together = INT64_MAX; /* the fastest of each */
+    double ratio = 0;
     int32_t one, two;
 
     (void)state;
-    for (int i = 0; i < TRIES && best < SPEED_UP_LEAST; i++) {
-        const double ratio = (double)prefill_ns(1, &one) / (double)prefill_ns(2, &two);
+    for (int i = 0; i < TRIES && (i < 2 || ratio < SPEED_UP_LEAST); i++) {
+        const int64_t a = prefill_ns(1, &one), b = prefill_ns(2, &two);
 
         assert_int_equal(one, two);
-        best = ratio > best ? ratio : best;
+        alone = a < alone ? a : alone;
+        together = b < together ? b : together;
+        ratio = (double)alone / (double)together;
     }
-    print_message("prefill, %d chunks of %d rows: %.2f times as fast on two nodes as on one\n",
-                  CHUNKS, CHUNK, best);
-    assert_true(best >= SPEED_UP_LEAST);
+    print_message("prefill, %d chunks of %d rows: %d ms on one node, %d ms on two: %.2f times as "
+                  "fast\n",
+                  CHUNKS, CHUNK, (int)(alone / 1000000), (int)(together / 1000000), ratio);
+    assert_true(ratio >= SPEED_UP_LEAST);
 }
 
 /* ---- one stream ------------------------------------------------------------------------------ */
