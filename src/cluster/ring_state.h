@@ -81,8 +81,6 @@ struct rg_ring_item {
     size_t rows_at;
 };
 
-struct rg_ring_pipeline;
-
 struct rg_ring {
     struct rg_ring_events events;
     void *ud;
