@@ -15,7 +15,12 @@
 #include "cli/ring_health.h"
 #include "cluster/model_card.h"
 
-enum { SAY_MS = 5000, CHUNK_DEFAULT = 512 };
+enum {
+    SAY_MS = 5000,
+    CHUNK_DEFAULT = 512,
+    REST_TURN_MS = 100,
+    REST_QUIET_MS = 1200 /* two heartbeats, which say who computes */
+};
 
 struct rg_ring_serve {
     uv_loop_t *loop;
@@ -33,6 +38,9 @@ struct rg_ring_serve {
     _Atomic bool stop;
     struct rg_load_progress progress;
     struct rg_ring_health health;
+    uv_timer_t rest; /* of a worker that ends */
+    uint64_t rest_steps;
+    int64_t rest_busy_ms, rest_until_ms;
     int64_t said_ms;
     enum rg_epoch_state engine_saw; /* health.status is also renewed by whoever asks for it */
     rg_ring_serve_failed_fn *on_failed;
@@ -235,15 +243,53 @@ static void close_node(struct rg_ring_serve *s)
     rg_node_close(s->node);
 }
 
-void rg_ring_serve_close(struct rg_ring_serve *s, void (*on_closed)(void *ud), void *ud)
+static void on_rested(uv_handle_t *handle)
+{
+    close_node(handle->data);
+}
+
+/* Ends the worker when no node of its ring has computed anything for a while. */
+static void on_rest(uv_timer_t *timer)
+{
+    struct rg_ring_serve *s = timer->data;
+    struct rg_node_status *status = &s->health.status;
+    const int64_t now = rg_clock_ms();
+
+    rg_node_status(s->node, status);
+    for (uint32_t i = 0; i < status->n_nodes; i++)
+        if (status->nodes[i].peer.busy)
+            s->rest_busy_ms = now;
+    if (status->ring.steps != s->rest_steps)
+        s->rest_busy_ms = now;
+    s->rest_steps = status->ring.steps;
+    if (status->state != RG_EPOCH_RUNNING || now - s->rest_busy_ms >= REST_QUIET_MS ||
+        now >= s->rest_until_ms)
+        uv_close((uv_handle_t *)timer, on_rested);
+}
+
+void rg_ring_serve_close(struct rg_ring_serve *s, int64_t patience_ms, void (*on_closed)(void *ud),
+                         void *ud)
 {
     s->closing = true;
     s->on_closed = on_closed;
     s->closed_ud = ud;
     rg_load_progress_end(&s->progress);
     atomic_store(&s->stop, true);
-    if (!s->opening)
+    if (s->opening)
+        return;
+    if (rg_node_is_head(s->node) || patience_ms <= 0 || uv_timer_init(s->loop, &s->rest) != 0) {
         close_node(s);
+        return;
+    }
+    s->rest.data = s;
+    s->rest_busy_ms = rg_clock_ms();
+    s->rest_until_ms = s->rest_busy_ms + patience_ms;
+    (void)uv_timer_start(&s->rest, on_rest, 0, REST_TURN_MS);
+}
+
+void rg_ring_serve_hurry(struct rg_ring_serve *s)
+{
+    s->rest_until_ms = 0;
 }
 
 enum rg_code rg_ring_serve_open(struct rg_ring_serve **out, uv_loop_t *loop, struct rg_api *api,

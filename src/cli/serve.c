@@ -29,7 +29,7 @@ struct daemon {
     enum rg_code load_code;
     struct rg_err load_err;
     struct rg_load_progress progress;
-    int64_t load_begin_ms;
+    int64_t load_begin_ms, end_by_ms;
     bool loading, draining, interrupted;
     _Atomic bool stop_loading; /* read by the worker thread */
 };
@@ -57,6 +57,7 @@ static void on_closed(void *ud);
 static void drain(struct daemon *d, int64_t deadline_ms)
 {
     d->draining = true;
+    d->end_by_ms = rg_clock_ms() + deadline_ms;
     rg_api_drain(d->api, deadline_ms, on_closed, d);
 }
 
@@ -104,8 +105,9 @@ static void on_closed(void *ud)
 {
     struct daemon *d = ud;
 
+    d->api = NULL;
     if (d->ring)
-        rg_ring_serve_close(d->ring, close_signals, d);
+        rg_ring_serve_close(d->ring, d->end_by_ms - rg_clock_ms(), close_signals, d);
     else
         close_signals(d);
 }
@@ -124,7 +126,11 @@ static void on_signal(uv_signal_t *handle, int number)
     }
     if (d->draining) {
         rg_log(RG_LOG_INFO, "serve", "second signal, ending now", "signal=%d", number);
-        rg_api_drain(d->api, 0, on_closed, d);
+        d->end_by_ms = 0;
+        if (d->api)
+            rg_api_drain(d->api, 0, on_closed, d);
+        else if (d->ring)
+            rg_ring_serve_hurry(d->ring);
         return;
     }
     rg_log(RG_LOG_INFO, "serve", "ending after the running answers", "signal=%d", number);

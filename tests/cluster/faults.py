@@ -220,18 +220,46 @@ def test_a_bad_cable(lab):
 
 @needs("hosts")
 def test_a_worker_told_to_end(lab):
-    """SIGTERM mid-stream: the answer is whole, or a beginning and the error; the worker ends with exit
-    status 0, and the ring serves when it is started again"""
+    """SIGTERM mid-stream: the answer is whole, then the worker ends; twice: at once, with the error"""
     tiny = lab.tiny()
     want, short = lab.right(tiny, "Lost", **LONG), lab.right(tiny, "Short", **SHORT)
+    said = []
     with lab.ring(2, tiny, lan=True) as ring:
         ring.start()
-        reply, seconds = begun(ring, ring.head, want, lambda: ring.nodes[1].send(signal.SIGTERM))
-        check(ring.nodes[1].wait_exit(35) == 0, "exit", ring.nodes[1].process.returncode)
-        ring.start_node(1)
-        until(lambda: all(n.health()[0] == 200 for n in ring.nodes), BACK, ring.logs)
-        ring.head.ask(ring.chat("Short", **SHORT)).check_whole(short)
-        return f"{reply.error or 'whole'} after {seconds:.1f} s"
+        for times in (1, 2):
+            def end():
+                for _ in range(times):
+                    ring.nodes[1].send(signal.SIGTERM)
+                    time.sleep(0.3)
+
+            reply, seconds = begun(ring, ring.head, want, end)
+            check((reply.error is None) == (times == 1), times, reply)
+            begin = time.monotonic()
+            check(ring.nodes[1].wait_exit(5) == 0, "exit", ring.nodes[1].process.returncode)
+            said.append(f"{reply.error or 'whole'} after {seconds:.1f} s, ended {time.monotonic() - begin:.1f} s later")
+            ring.start_node(1)
+            until(lambda: all(n.health()[0] == 200 for n in ring.nodes), BACK, ring.logs)
+            ring.head.ask(ring.chat("Short", **SHORT)).check_whole(short)
+    return "; ".join(said)
+
+
+@needs("hosts")
+def test_all_nodes_told_to_end(lab):
+    """SIGTERM to all of them mid-stream: the answer is whole, all end with exit status 0"""
+    tiny = lab.tiny()
+    want = lab.right(tiny, "Lost", **LONG)
+    with lab.ring(3, tiny, lan=True) as ring:
+        ring.start()
+
+        def end():
+            for node in reversed(ring.nodes):
+                node.send(signal.SIGTERM)
+
+        reply, seconds = begun(ring, ring.nodes[1], want, end)
+        reply.check_whole(want)
+        for node in ring.nodes:
+            check(node.wait_exit(5) == 0, node.log_path.name, "exit", node.process.returncode)
+        return f"whole after {seconds:.1f} s"
 
 
 @long
