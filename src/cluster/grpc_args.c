@@ -84,7 +84,20 @@ static size_t add(grpc_arg *args, size_t n, const struct setting *settings, size
     return n;
 }
 
-size_t rg_grpc_args(grpc_arg *args, size_t message_max, bool server)
+size_t rg_link_bytes_most(const struct rg_transport *t)
+{
+    size_t most = 0;
+
+    for (int kind = 0; kind < RG_LINK_KINDS; kind++) {
+        const size_t bytes = rg_link_bytes_max(t, (enum rg_link_kind)kind);
+
+        if (bytes > most)
+            most = bytes;
+    }
+    return most;
+}
+
+size_t rg_grpc_args(const struct rg_transport *t, grpc_arg *args, size_t message_max, bool server)
 {
     size_t n = add(args, 0, common, sizeof common / sizeof common[0]);
 
@@ -94,5 +107,9 @@ size_t rg_grpc_args(grpc_arg *args, size_t message_max, bool server)
         n = add(args, n, of_dialler, sizeof of_dialler / sizeof of_dialler[0]);
     args[n++] = rg_grpc_arg_int(GRPC_ARG_MAX_RECEIVE_MESSAGE_LENGTH,
                                 message_max > INT_MAX ? INT_MAX : (int)message_max);
+    args[n++] = (grpc_arg){.type = GRPC_ARG_POINTER,
+                           .key = (char *)(uintptr_t)GRPC_ARG_RESOURCE_QUOTA,
+                           .value.pointer = {.p = t->quota,
+                                             .vtable = grpc_resource_quota_arg_vtable()}};
     return n;
 }

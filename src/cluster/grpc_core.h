@@ -30,6 +30,10 @@ enum {
     RG_ACCEPTED_MAX = 4 * RG_LIMIT_PEERS, /* accepted links open at once */
     RG_WATCHES_MAX = 64,                  /* health calls open at once */
     RG_DIAL_ARGS_MAX = 40,
+    /* gRPC looks at a message's length only when it has all of it: a peer that sends long ones on
+     * many streams is stopped by the quota, this and RG_QUOTA_MESSAGES of the largest. */
+    RG_QUOTA_BYTES = 512 << 20,
+    RG_QUOTA_MESSAGES = 8,
     RG_HELD_BYTES = 1 << 20 /* of received messages not yet freed, but for steps */
 };
 
@@ -96,6 +100,7 @@ struct rg_transport {
     grpc_completion_queue *queue;
     grpc_server *server; /* NULL: does not listen */
     grpc_channel_credentials *dial_credentials;
+    grpc_resource_quota *quota; /* of all that is being received */
     pthread_t thread;
     bool thread_runs;
     struct rg_accept accepts[RG_ACCEPTS];
@@ -147,8 +152,10 @@ void rg_link_freed(struct rg_link *l, grpc_byte_buffer *bytes, size_t n);
 /* ---- settings and words ---------------------------------------------------------------------- */
 
 size_t rg_link_bytes_max(const struct rg_transport *t, enum rg_link_kind kind);
+size_t rg_link_bytes_most(const struct rg_transport *t); /* of all kinds */
 /* Fills args (at least RG_DIAL_ARGS_MAX); message_max: the largest message. */
-size_t rg_grpc_args(grpc_arg *args, size_t message_max, bool server);
+size_t rg_grpc_args(const struct rg_transport *t, grpc_arg *args, size_t message_max,
+                    bool server);
 grpc_arg rg_grpc_arg_text(const char *key, const char *text);
 grpc_arg rg_grpc_arg_int(const char *key, int value);
 

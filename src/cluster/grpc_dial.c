@@ -108,7 +108,7 @@ static bool make_call(struct rg_link *l, const struct rg_dial *d)
     struct rg_transport *t = l->transport;
     char target[TARGET_BYTES];
     grpc_arg args[RG_DIAL_ARGS_MAX];
-    size_t n = rg_grpc_args(args, l->bytes_max, false);
+    size_t n = rg_grpc_args(t, args, l->bytes_max, false);
 
     args[n++] = t->has_tls ? rg_grpc_arg_text(GRPC_SSL_TARGET_NAME_OVERRIDE_ARG, l->peer_id)
                            : rg_grpc_arg_text(GRPC_ARG_DEFAULT_AUTHORITY, "renga");

@@ -7,6 +7,7 @@
 
 #include <grpc/byte_buffer.h>
 #include <grpc/slice.h>
+#include <grpc/support/time.h>
 
 #include "base/clock.h"
 #include "base/mem.h"
@@ -19,28 +20,6 @@ void rg_link_unref(struct rg_link *l)
     rg_free(l->peer_id);
     rg_free(l);
     grpc_shutdown();
-}
-
-void rg_link_list_add(struct rg_link *l)
-{
-    struct rg_transport *t = l->transport;
-
-    l->next = t->links;
-    if (t->links)
-        t->links->previous = l;
-    t->links = l;
-}
-
-static void list_remove(struct rg_link *l)
-{
-    struct rg_transport *t = l->transport;
-
-    if (l->next)
-        l->next->previous = l->previous;
-    if (l->previous)
-        l->previous->next = l->next;
-    else
-        t->links = l->next;
 }
 
 /* ---- batches; l->mutex is held --------------------------------------------------------------- */
@@ -161,6 +140,37 @@ static void drop_queue(struct rg_link *l)
     }
 }
 
+/* A channel that goes while it connects leaves its socket behind, open and seen by nobody (gRPC
+ * 1.51): it stays until the connection is there or has failed. */
+static void part(struct rg_link *l)
+{
+    struct rg_transport *t = l->transport;
+    const int64_t now = rg_clock_ms();
+
+    pthread_mutex_lock(&t->mutex);
+    const int64_t most = t->closing ? RG_LINK_CLOSE_MS : RG_LIMIT_HELLO_WAIT_MS + 1000;
+
+    pthread_mutex_unlock(&t->mutex);
+    if (l->channel && now - l->until_ms < most &&
+        grpc_channel_check_connectivity_state(l->channel, 0) == GRPC_CHANNEL_CONNECTING) {
+        grpc_channel_watch_connectivity_state(
+            l->channel, GRPC_CHANNEL_CONNECTING,
+            gpr_time_add(gpr_now(GPR_CLOCK_MONOTONIC), gpr_time_from_millis(100, GPR_TIMESPAN)),
+            t->queue, &l->parted);
+        return;
+    }
+    if (l->channel)
+        grpc_channel_destroy(l->channel);
+    rg_link_unref(l);
+    rg_transport_end_call(t);
+}
+
+static void on_parted(void *owner, bool ok)
+{
+    (void)ok;
+    part(owner);
+}
+
 static void forget_answers(struct rg_link *l)
 {
     grpc_metadata_array_destroy(&l->initial);
@@ -173,7 +183,7 @@ static void say_closed(struct rg_link *l)
     struct rg_transport *t = l->transport;
 
     pthread_mutex_lock(&t->mutex);
-    list_remove(l);
+    rg_link_list_remove(l);
     if (!l->dialled)
         t->n_accepted--;
     if (l->timed)
@@ -181,13 +191,11 @@ static void say_closed(struct rg_link *l)
     pthread_mutex_unlock(&t->mutex);
     drop_queue(l);
     grpc_call_unref(l->call);
-    if (l->channel)
-        grpc_channel_destroy(l->channel);
     forget_answers(l);
     if (l->events.on_close)
         l->events.on_close(l->ud, l, &l->why);
-    rg_link_unref(l);
-    rg_transport_end_call(t);
+    l->until_ms = rg_clock_ms();
+    part(l);
 }
 
 /* Ends a handler: unlocks, and closes the link when gRPC holds nothing of it any more. */
@@ -407,6 +415,7 @@ struct rg_link *rg_link_new(struct rg_transport *t, enum rg_link_kind kind)
     l->finished = (struct rg_done){.run = on_finished, .owner = l};
     l->ended = (struct rg_done){.run = on_ended, .owner = l};
     l->woken = (struct rg_done){.run = on_woken, .owner = l};
+    l->parted = (struct rg_done){.run = on_parted, .owner = l};
     return l;
 }
 
@@ -474,7 +483,7 @@ void rg_link_finish(struct rg_link *l)
 }
 
 /* A control link says first what was queued, a refusal for one. */
-static void close_locked(struct rg_link *l, const char *why, bool now)
+void rg_link_close_locked(struct rg_link *l, const char *why, bool now)
 {
     if (l->over || l->closing)
         return;
@@ -494,7 +503,7 @@ static void close_locked(struct rg_link *l, const char *why, bool now)
 void rg_link_close(struct rg_link *l, const char *why)
 {
     pthread_mutex_lock(&l->mutex);
-    close_locked(l, why, false);
+    rg_link_close_locked(l, why, false);
     pthread_mutex_unlock(&l->mutex);
 }
 
@@ -507,76 +516,7 @@ void rg_link_release(struct rg_link *l)
     if (l->finishing && !l->closing && !l->over && !(l->dialled && l->kind == RG_LINK_FORWARD))
         rg_link_set_time(l, rg_clock_ms() + RG_LIMIT_HELLO_WAIT_MS);
     else
-        close_locked(l, "no longer needed", false);
+        rg_link_close_locked(l, "no longer needed", false);
     pthread_mutex_unlock(&l->mutex);
     rg_link_unref(l);
-}
-
-/* t->mutex is held; NULL: every link was swept. */
-static struct rg_link *next_to_sweep(struct rg_transport *t)
-{
-    for (struct rg_link *l = t->links; l; l = l->next) {
-        if (!l->swept) {
-            l->swept = true;
-            atomic_fetch_add(&l->refs, 1);
-            return l;
-        }
-    }
-    return NULL;
-}
-
-void rg_links_cancel(struct rg_transport *t)
-{
-    for (;;) {
-        pthread_mutex_lock(&t->mutex);
-        struct rg_link *l = next_to_sweep(t);
-
-        pthread_mutex_unlock(&t->mutex);
-        if (!l)
-            return;
-        pthread_mutex_lock(&l->mutex);
-        close_locked(l, "this node is closing", true);
-        pthread_mutex_unlock(&l->mutex);
-        rg_link_unref(l);
-    }
-}
-
-/* Cuts it if its time is over; else the time. */
-static int64_t expire(struct rg_link *l, int64_t now_ms)
-{
-    int64_t until = INT64_MAX;
-
-    pthread_mutex_lock(&l->mutex);
-    if (l->timed && !l->over && !l->cut) {
-        until = l->until_ms;
-        if (until <= now_ms) {
-            if (!l->closing)
-                rg_fail(&l->local, RG_E_PEER, "%s: no %s in %d s", l->peer,
-                        l->open ? "end" : "answer", RG_LIMIT_HELLO_WAIT_MS / 1000);
-            rg_payloads_hold();
-            rg_link_cut(l, GRPC_STATUS_ABORTED, l->goodbye);
-            rg_link_release_payloads(l);
-            until = INT64_MAX;
-        }
-    }
-    pthread_mutex_unlock(&l->mutex);
-    return until;
-}
-
-int64_t rg_links_expire(struct rg_transport *t, int64_t now_ms)
-{
-    int64_t next = INT64_MAX;
-
-    pthread_mutex_lock(&t->mutex);
-    struct rg_link *l = t->n_timed > 0 ? t->links : NULL;
-
-    pthread_mutex_unlock(&t->mutex);
-    /* Links are taken out of the list by this thread alone, and put in only before the first. */
-    for (; l; l = l->next) {
-        const int64_t until = expire(l, now_ms);
-
-        if (until < next)
-            next = until;
-    }
-    return next;
 }

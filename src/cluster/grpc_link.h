@@ -1,4 +1,4 @@
-/* grpc_link.h - what a link is made of; seen by grpc_link.c, grpc_dial.c and grpc_accept.c.
+/* grpc_link.h - what a link is made of; seen by grpc_link*.c, grpc_dial.c, grpc_accept.c.
  *
  * Threads    everything that gRPC ends (rg_done) runs on the transport's thread; the mutex guards
  *            what other threads touch too.  link->mutex comes before transport->mutex.
@@ -30,7 +30,7 @@ struct rg_link {
     char peer[RG_LINK_PEER_BYTES]; /* for messages */
     bool swept; /* transport->mutex: cancelled by the transport's end */
     size_t bytes_max, held_max;
-    struct rg_done opened, received, sent, finished, ended, woken;
+    struct rg_done opened, received, sent, finished, ended, woken, parted;
 
     pthread_mutex_t mutex; /* of what follows */
     atomic_int refs;       /* the user's handle, the transport's, each frame */
@@ -42,7 +42,7 @@ struct rg_link {
     bool closing; /* by this side: local has why, goodbye what the other side is told */
     bool cut;     /* cancelled: gRPC takes no more batches */
     bool timed;   /* cut at until_ms: a dial without an answer, or a close that takes long */
-    int64_t until_ms;
+    int64_t until_ms; /* after on_close: when that was */
     char goodbye[RG_LINK_GOODBYE_BYTES];
     bool over;    /* gRPC has said how it ended */
     bool closed;  /* on_close was called */
@@ -63,6 +63,7 @@ struct rg_link *rg_link_new(struct rg_transport *t, enum rg_link_kind kind);
 void rg_link_unref(struct rg_link *l);
 /* t->mutex is held. */
 void rg_link_list_add(struct rg_link *l);
+void rg_link_list_remove(struct rg_link *l);
 
 /* With the link's mutex held, between rg_payloads_hold() and rg_link_release_payloads(). */
 bool rg_link_start(struct rg_link *l, const grpc_op *op, struct rg_done *done);
@@ -70,6 +71,8 @@ void rg_link_receive(struct rg_link *l);
 void rg_link_pump(struct rg_link *l); /* gives gRPC the next message, or the end */
 /* Closes it at once: for a rule that was broken, with local set. */
 void rg_link_cut(struct rg_link *l, grpc_status_code status, const char *text);
+/* As rg_link_close(); now: nothing that was queued is said before. */
+void rg_link_close_locked(struct rg_link *l, const char *why, bool now);
 /* Cut at until_ms; INT64_MAX: not any more. */
 void rg_link_set_time(struct rg_link *l, int64_t until_ms);
 void rg_link_release_payloads(struct rg_link *l);

@@ -265,16 +265,7 @@ static enum rg_code open_server(struct rg_transport *t, const struct rg_transpor
                                 struct rg_err *err)
 {
     grpc_arg args[RG_DIAL_ARGS_MAX];
-    size_t largest = 0;
-
-    for (int kind = 0; kind < RG_LINK_KINDS; kind++) {
-        const size_t bytes = rg_link_bytes_max(t, (enum rg_link_kind)kind);
-
-        if (bytes > largest)
-            largest = bytes;
-    }
-
-    const size_t n = rg_grpc_args(args, largest, true);
+    const size_t n = rg_grpc_args(t, args, rg_link_bytes_most(t), true);
     const grpc_channel_args all = {.num_args = n, .args = args};
 
     t->server = grpc_server_create(&all, NULL);
@@ -339,6 +330,9 @@ static enum rg_code open_grpc(struct rg_transport *t, const struct rg_transport_
     grpc_ssl_pem_key_cert_pair pair = {.private_key = t->tls.key, .cert_chain = t->tls.cert};
 
     t->queue = grpc_completion_queue_create_for_next(NULL);
+    t->quota = grpc_resource_quota_create("peers");
+    grpc_resource_quota_resize(t->quota,
+                               RG_QUOTA_BYTES + RG_QUOTA_MESSAGES * rg_link_bytes_most(t));
     t->dial_credentials = t->has_tls
                               ? grpc_ssl_credentials_create(t->tls.ca, &pair, NULL, NULL)
                               : grpc_insecure_credentials_create();
@@ -433,6 +427,8 @@ void rg_transport_close(struct rg_transport *t)
             grpc_server_destroy(t->server);
         grpc_completion_queue_destroy(t->queue);
     }
+    if (t->quota)
+        grpc_resource_quota_unref(t->quota);
     if (t->dial_credentials)
         grpc_channel_credentials_release(t->dial_credentials);
     wait_for_payloads(t);
