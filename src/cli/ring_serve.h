@@ -23,8 +23,8 @@ RG_CHECKED enum rg_code rg_ring_serve_open(struct rg_ring_serve **out, uv_loop_t
                                            const struct rg_llm_options *llm,
                                            rg_ring_serve_failed_fn *on_failed, void *ud,
                                            struct rg_err *err);
-/* After the API was closed.  on_closed comes when nothing runs any more.  A worker goes on for up to
- * patience_ms while the ring computes: answers under way need its layers. */
+/* After the API was closed.  on_closed comes when nothing runs any more.  A worker goes on for up
+ * to patience_ms while the ring computes: answers under way need its layers. */
 void rg_ring_serve_close(struct rg_ring_serve *s, int64_t patience_ms, void (*on_closed)(void *ud),
                          void *ud);
 void rg_ring_serve_hurry(struct rg_ring_serve *s); /* while it closes: no patience any more */
