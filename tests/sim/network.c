@@ -255,6 +255,11 @@ void sim_pump(struct world *w, struct link *l, uint32_t end)
     l->pumping[end] = false;
     if (!i)
         return;
+    /* What did not get through while its sender lived, nobody sends again. */
+    if (w->blocked[from][to] && !lives(w, l, end)) {
+        free_items(l, end);
+        return;
+    }
     if (w->blocked[from][to] || w->nodes[to].process == PAUSED ||
         (end == 1 && !l->opened && l->open[0] && lives(w, l, 0))) {
         pump_at(w, l, end, w->now + RETRY_MS * MS);
