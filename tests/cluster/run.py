@@ -27,14 +27,16 @@ import basic
 import faults
 import grpc_js
 import harness
+import hostile
 import hosts
 import kimi
 import net
 import own_range
+import reload
 import same_bits
 import tls
 
-MODULES = (basic, same_bits, hosts, faults, own_range, tls, grpc_js, kimi)
+MODULES = (basic, same_bits, hosts, faults, own_range, reload, tls, grpc_js, hostile, kimi)
 
 
 def enter_user_namespace():
@@ -64,6 +66,8 @@ def why_not(fn, lab):
             return "no checkpoint of SmolLM2 (--smollm2)"
         if what == "grpc_js" and not grpc_js.MODULES.exists():
             return "no grpc-js (tools/install_packages grpc)"
+        if what == "h2" and not hostile.HERE:
+            return "no python3-h2 (tools/install_packages grpc)"
         if what == "arm" and not lab.arm:
             return "no renga for Arm (--arm)"
     return None
