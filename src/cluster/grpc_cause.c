@@ -116,10 +116,14 @@ static void on_grpc_log(gpr_log_func_args *args)
     const bool tls = strstr(args->message, "andshake failed") != NULL;
 
     clean(line, sizeof line, args->message);
-    if (tls && may_log())
-        rg_log(RG_LOG_WARN, "peer", line, "what=tls-handshake");
-    else
-        rg_log(RG_LOG_DEBUG, "grpc", line, "at=%s:%d", slash ? slash + 1 : args->file, args->line);
+    if (tls && may_log()) {
+        char said[sizeof line + 64];
+
+        (void)snprintf(said, sizeof said, "a peer stays out: TLS: %s", line);
+        rg_log(RG_LOG_WARN, "peer", said, "what=tls-handshake");
+        return;
+    }
+    rg_log(RG_LOG_DEBUG, "grpc", line, "at=%s:%d", slash ? slash + 1 : args->file, args->line);
 }
 
 void rg_grpc_log_setup(void)

@@ -480,6 +480,65 @@ static void a_port_or_address_that_cannot_be_had_is_said_at_once(void **state)
     assert_true(rg_clock_ms() - begin < 1000);
 }
 
+/* One round: open, dial, send, close; what fails says so, and nothing is left behind. */
+static void talk_with_short_memory(struct rg_transport **server, struct rg_transport **client,
+                                   struct pair *p)
+{
+    struct rg_transport_options o = {.host = "127.0.0.1",
+                                     .node_id = "a",
+                                     .step_bytes_max = STEP_BYTES_MAX,
+                                     .on_accept = accept_link,
+                                     .ud = p};
+    const struct rg_payload payload = {.p = "payload", .n = 7, .done = count_done};
+    struct rg_dial d = {.kind = RG_LINK_CONTROL,
+                        .address = "127.0.0.1",
+                        .peer_id = "a",
+                        .events = &end_events,
+                        .ud = &p->near};
+    struct rg_err err = {0};
+
+    if (rg_transport_open(server, &o, &err) != RG_OK) {
+        assert_int_equal(err.code, RG_E_NOMEM);
+        return;
+    }
+    o.host = NULL;
+    if (rg_transport_open(client, &o, &err) != RG_OK) {
+        assert_int_equal(err.code, RG_E_NOMEM);
+        return;
+    }
+    d.port = rg_transport_port(*server);
+    if (rg_link_dial(&p->near.link, *client, &d, &err) != RG_OK) {
+        assert_int_equal(err.code, RG_E_NOMEM);
+        return;
+    }
+    for (int i = 0; i < 200; i++) {
+        if (counted(&p->near, &p->near.opened) || counted(&p->near, &p->near.closed))
+            break;
+        usleep(1000);
+    }
+    if (rg_link_send(p->near.link, "h", 1, &payload, &err) == RG_OK)
+        expect_dones(1);
+    rg_link_finish(p->near.link);
+    assert_true(wait_for(&p->near, &p->near.closed, 1));
+}
+
+static void any_allocation_may_fail(void **state)
+{
+    (void)state;
+    for (int n = 1; n <= 12; n++) {
+        struct pair p;
+
+        memset(&p, 0, sizeof p);
+        end_init(&p.near);
+        end_init(&p.far);
+        atomic_store(&dones, 0);
+        rg_mem_fail_at(n);
+        talk_with_short_memory(&p.server, &p.client, &p);
+        rg_mem_fail_at(0);
+        close_pair(&p);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -497,6 +556,7 @@ int main(void)
         TEST(what_was_queued_is_done_when_the_link_ends),
         TEST(a_message_over_the_limit_of_its_kind_ends_the_link),
         TEST(frames_and_links_may_outlive_the_transport),
+        TEST(any_allocation_may_fail),
         TEST(a_dial_says_why_there_is_no_link),
         TEST(a_port_or_address_that_cannot_be_had_is_said_at_once),
     };
