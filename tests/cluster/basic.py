@@ -20,9 +20,8 @@ def merged(data):
     for event in map(json.loads, data[:-1]):
         for choice in event["choices"]:
             text += choice["delta"].pop("content", None) or ""
-        event = {k: v for k, v in event.items() if k not in ("id", "created")}
-        if not kept or kept[-1] != event:
-            kept.append(event)
+        if not all(c["delta"] == {} and c["finish_reason"] is None for c in event["choices"]):
+            kept.append({k: v for k, v in event.items() if k not in ("id", "created")})
     return text, kept
 
 

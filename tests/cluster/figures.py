@@ -54,7 +54,8 @@ def decode(node, model, tokens, bias):
                                   stream_options={"include_usage": True}), on_text=clock, timeout=600)
     reply.check_end()
     usage = next(json.loads(p)["usage"] for p in reversed(reply.data) if p != "[DONE]")
-    return (usage["completion_tokens"] - 1) / (clock.last - clock.first)
+    harness.check(usage["completion_tokens"] == tokens, "the model ended by itself", reply)
+    return (tokens - 1) / (clock.last - clock.first)
 
 
 def prefill(node, model, words, number):
