@@ -5,9 +5,9 @@ usage: figures.py --binary build/release/renga --model DIR [--threads 1] [--toke
                   [--prompt-words 400] [--nodes 2] [--tls]
 
 One node and a ring of nodes on this machine answer in turn; the nodes of a ring work one after the
-other, so it has as many threads at work as the one node.  Decode is the time between the first and the
-last token of a stream; prefill the time of an answer of one token to a prompt that no cache has.  Each
-line is the median of all rounds, and the quotient is taken within each round.
+other, so it has as many threads at work as the one node.  Decode is the time of an answer less that of an
+answer of one token; prefill the time of an answer of one token to a prompt that no cache has.  Each line
+is the median of all rounds, and the quotient is taken within each round.
 """
 import argparse
 import json
@@ -15,7 +15,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
@@ -34,39 +33,25 @@ def end_tokens(model):
     return {str(t): -100 for t in ends}
 
 
-class Clock:
-    """When the first and the last piece of a stream came."""
-
-    def __init__(self):
-        self.begin, self.first, self.last = time.monotonic(), None, None
-
-    def __call__(self, reply):
-        now = time.monotonic()
-        if reply.text and self.first is None:
-            self.first = now
-        if reply.finish and self.last is None:
-            self.last = now
+def seconds(node, model, text, tokens, bias=None):
+    """-> how long an answer of that many tokens takes, and how many the prompt has"""
+    reply = node.ask(harness.chat(text, model, max_tokens=tokens, logit_bias=bias or {}), timeout=600)
+    reply.check_end()
+    usage = json.loads(reply.body)["usage"]
+    harness.check(usage["completion_tokens"] == tokens, "the model ended by itself", reply)
+    return reply.seconds, usage["prompt_tokens"]
 
 
 def decode(node, model, tokens, bias):
-    clock = Clock()
-    reply = node.ask(harness.chat("Tell me a story.", model, stream=True, max_tokens=tokens, logit_bias=bias,
-                                  stream_options={"include_usage": True}), on_text=clock, timeout=600)
-    reply.check_end()
-    usage = next(json.loads(p)["usage"] for p in reversed(reply.data) if p != "[DONE]")
-    harness.check(usage["completion_tokens"] == tokens, "the model ended by itself", reply)
-    return (tokens - 1) / (clock.last - clock.first)
+    short = min(seconds(node, model, "Tell me a story.", 1, bias)[0] for _ in range(3))
+    return (tokens - 1) / (seconds(node, model, "Tell me a story.", tokens, bias)[0] - short)
 
 
 def prefill(node, model, words, number):
     # Its first words are new each time, so that no block of an earlier prompt fits.
     text = f"{number} " + " ".join(f"{(i * 7919 + number) % 1000}" for i in range(words))
-    clock = Clock()
-    reply = node.ask(harness.chat(text, model, stream=True, max_tokens=1,
-                                  stream_options={"include_usage": True}), on_text=clock, timeout=600)
-    reply.check_end()
-    usage = next(json.loads(p)["usage"] for p in reversed(reply.data) if p != "[DONE]")
-    return usage["prompt_tokens"] / (clock.last - clock.begin)
+    took, n = seconds(node, model, text, 1)
+    return n / took
 
 
 def measure(args, alone, ring):
