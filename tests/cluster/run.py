@@ -25,6 +25,7 @@ sys.path.insert(0, str(HERE))
 
 import basic
 import faults
+import growth
 import grpc_js
 import harness
 import hostile
@@ -32,11 +33,10 @@ import hosts
 import kimi
 import net
 import own_range
-import reload
 import same_bits
 import tls
 
-MODULES = (basic, same_bits, hosts, faults, own_range, reload, tls, grpc_js, hostile, kimi)
+MODULES = (basic, same_bits, hosts, faults, own_range, growth, tls, grpc_js, hostile, kimi)
 
 
 def enter_user_namespace():
