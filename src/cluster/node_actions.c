@@ -150,6 +150,40 @@ static void act(struct rg_node *n, const struct rg_member_action *a)
     }
 }
 
+/* Memory was short, and the event counts as not seen.  A link says so by its silence; what happens
+ * once is told again. */
+static void miss(struct rg_node *n, const struct rg_member_event *event)
+{
+    switch (event->kind) {
+    case RG_MEMBER_MESSAGE:
+    case RG_MEMBER_LINK_UP:
+        rg_node_drop(n, event->peer, "out of memory");
+        break;
+    case RG_MEMBER_LOADED:
+    case RG_MEMBER_LOAD_FAILED:
+    case RG_MEMBER_RING_DOWN:
+        n->missed = *event;
+        n->has_missed = true;
+        if (event->err)
+            n->missed_err = *event->err;
+        break;
+    default:
+        break;
+    }
+}
+
+void rg_node_tell_missed(struct rg_node *n)
+{
+    struct rg_member_event event = n->missed;
+    const struct rg_err err = n->missed_err;
+
+    if (!n->has_missed)
+        return;
+    n->has_missed = false;
+    event.err = &err;
+    rg_node_event(n, &event);
+}
+
 void rg_node_event(struct rg_node *n, const struct rg_member_event *event)
 {
     struct rg_member_actions actions = {0};
@@ -160,8 +194,7 @@ void rg_node_event(struct rg_node *n, const struct rg_member_event *event)
         return;
     if (rg_membership_step(n->membership, rg_clock_ns(), event, &actions, &err)) {
         rg_log(RG_LOG_ERROR, "cluster", err.message, "event=%d", (int)event->kind);
-        if (event->kind == RG_MEMBER_MESSAGE || event->kind == RG_MEMBER_LINK_UP)
-            rg_node_drop(n, event->peer, "out of memory");
+        miss(n, event);
     }
     for (size_t i = 0; i < actions.n && !n->closing; i++)
         act(n, &actions.items[i]);

@@ -132,6 +132,7 @@ void rg_node_on_tick(uv_timer_t *tick)
         work.loaded_bytes = atomic_load(&n->job.done);
         work.load_bytes = atomic_load(&n->job.total);
     }
+    rg_node_tell_missed(n);
     rg_node_event(n, &work);
     rg_node_tell_if_loaded(n);
     rg_node_event(n, &turn);
