@@ -237,6 +237,19 @@ static enum rg_code decode(struct rg_message *m, const struct rg_frame *f, struc
     return code;
 }
 
+/* Another process under the id of one that is there and answers.  A node that was restarted ended
+ * its old link, or has been silent for longer than this by the time it is back. */
+static bool is_twin(const struct rg_node *n, int32_t peer, uint64_t boot)
+{
+    const int64_t answers_ms = (int64_t)3 * RG_LIMIT_HEARTBEAT_MS;
+    struct rg_peer_view v;
+
+    if (!n->membership || !n->peers[peer].link || n->peers[peer].boot == boot)
+        return false;
+    rg_membership_peer(n->membership, (uint32_t)peer, rg_clock_ns(), &v);
+    return v.state == RG_PEER_UP && v.heard_ms < answers_ms;
+}
+
 /* A stranger's Hello makes it a peer's link. */
 static bool make_known(struct rg_node *n, struct rg_node_link *k, const struct rg_message *m)
 {
@@ -253,6 +266,9 @@ static bool make_known(struct rg_node *n, struct rg_node_link *k, const struct r
                        n->discovery.peers[n->self].id);
     else if ((uint32_t)peer == n->self)
         (void)snprintf(why, sizeof why, "two nodes call themselves %.128s", id);
+    else if (is_twin(n, peer, m->hello.boot))
+        (void)snprintf(why, sizeof why, "two nodes call themselves %.128s, and the first is here",
+                       id);
     if (why[0]) {
         rg_log(RG_LOG_WARN, "cluster", why, "address=%s", k->address);
         cut(n, k, why);
@@ -273,6 +289,7 @@ static bool make_known(struct rg_node *n, struct rg_node_link *k, const struct r
     k->stranger = false;
     k->peer = peer;
     p->link = k;
+    p->boot = m->hello.boot;
     p->dialling = false;
     p->pause_ms = 0;
     tell_link(n, RG_MEMBER_LINK_UP, (uint32_t)peer, NULL);

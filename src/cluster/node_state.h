@@ -30,6 +30,7 @@ struct rg_node_peer {
     int64_t pause_ms;          /* the next wait between two tries */
     char said[RG_ERR_BYTES];   /* the last line about it, so that it is not said again and again */
     int64_t said_ms;
+    uint64_t boot; /* of the process behind an accepted link */
 };
 
 /* An event of the transport's thread (or another), on its way to the loop. */
@@ -122,6 +123,9 @@ struct rg_node {
     struct rg_epoch epoch; /* the one that is loaded or runs */
     bool part_loaded, ring_connected, load_told; /* of that epoch */
     uint64_t epoch_changes;
+    struct rg_member_event missed; /* memory was short for it; told again with the next tick */
+    struct rg_err missed_err;
+    bool has_missed;
 };
 
 /* node.c: under a new boot */
@@ -140,6 +144,7 @@ int64_t rg_node_discovery_time(const struct rg_node *n); /* of the file's change
 
 /* node_actions.c: an event to the membership, and all that follows from it. */
 void rg_node_event(struct rg_node *n, const struct rg_member_event *event);
+void rg_node_tell_missed(struct rg_node *n);
 
 /* node_links.c */
 bool rg_node_accept_control(struct rg_node *n, struct rg_link *l, const char *names,
