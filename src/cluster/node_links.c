@@ -250,6 +250,19 @@ static bool is_twin(const struct rg_node *n, int32_t peer, uint64_t boot)
     return v.state == RG_PEER_UP && v.heard_ms < answers_ms;
 }
 
+/* It will try again and again: the same line comes twice a minute at most. */
+static void turn_away(struct rg_node *n, struct rg_node_link *k, const char *why)
+{
+    const int64_t again_ms = 30000, now = rg_clock_ms();
+
+    if (strcmp(why, n->stranger_said) != 0 || now - n->stranger_said_ms >= again_ms) {
+        rg_log(RG_LOG_WARN, "cluster", why, "address=%s", k->address);
+        (void)snprintf(n->stranger_said, sizeof n->stranger_said, "%s", why);
+        n->stranger_said_ms = now;
+    }
+    cut(n, k, why);
+}
+
 /* A stranger's Hello makes it a peer's link. */
 static bool make_known(struct rg_node *n, struct rg_node_link *k, const struct rg_message *m)
 {
@@ -270,8 +283,7 @@ static bool make_known(struct rg_node *n, struct rg_node_link *k, const struct r
         (void)snprintf(why, sizeof why, "two nodes call themselves %.128s, and the first is here",
                        id);
     if (why[0]) {
-        rg_log(RG_LOG_WARN, "cluster", why, "address=%s", k->address);
-        cut(n, k, why);
+        turn_away(n, k, why);
         return false;
     }
 

@@ -116,6 +116,8 @@ struct rg_node {
     struct rg_node_peer peers[RG_LIMIT_PEERS];
     struct rg_node_link *links; /* all that are not freed */
     uint32_t n_strangers;
+    char stranger_said[RG_ERR_BYTES]; /* the last line about one that was turned away */
+    int64_t stranger_said_ms;
     uint64_t random; /* jitter */
 
     struct rg_node_part loaded;
