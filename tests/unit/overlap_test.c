@@ -1,13 +1,16 @@
 /* overlap_test.c - all nodes of a ring work at once: the engine over real rings and transports,
  * with layers that sleep for a set time, as a layer waits for its weights to be read.
  *
- * A busy machine makes any timing worse and none better, so each figure has a few tries. */
+ * A busy machine makes any timing worse and none better, so each figure has a few tries; on a very
+ * busy one less is asked for, and said. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -37,12 +40,34 @@ enum {
 #endif
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) ||                               \
     __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define IDLE_MOST 0.5
-#define SPEED_UP_LEAST 1.3
+enum { IS_SANITIZED = 1 };
 #else
-#define IDLE_MOST 0.05
-#define SPEED_UP_LEAST 1.8
+enum { IS_SANITIZED = 0 };
 #endif
+
+/* More than one and a half programs for each core wanted to run in the last minute. */
+static bool is_busy(void)
+{
+    double load[1];
+
+    return IS_SANITIZED ||
+           (getloadavg(load, 1) == 1 && load[0] > 1.5 * (double)sysconf(_SC_NPROCESSORS_ONLN));
+}
+
+static double idle_most(void)
+{
+    return is_busy() ? 0.5 : 0.05;
+}
+
+static double speed_up_least(void)
+{
+    return is_busy() ? 1.3 : 1.8;
+}
+
+static const char *of_a_busy_machine(void)
+{
+    return is_busy() ? " (a busy machine: less is asked for)" : "";
+}
 
 struct stream {
     pthread_mutex_t lock; /* of what follows */
@@ -196,7 +221,7 @@ static void no_node_waits_while_there_are_streams(void **state)
         int32_t tokens[STREAMS_MOST], again[STREAMS_MOST];
         double best = 1;
 
-        for (int i = 0; i < TRIES && best > IDLE_MOST; i++) {
+        for (int i = 0; i < TRIES && best > idle_most(); i++) {
             const double idle = idle_of(counts[k], i == 0 ? tokens : again);
 
             best = idle < best ? idle : best;
@@ -204,10 +229,10 @@ static void no_node_waits_while_there_are_streams(void **state)
                 assert_memory_equal(tokens, again, 2 * counts[k] * sizeof *tokens);
         }
         print_message("decode, %u nodes, %u streams, stages of %d ms: a node waits %.1f %% at "
-                      "most\n",
+                      "most%s\n",
                       counts[k], 2 * counts[k], (int)(LAYERS_OF_NODE * LAYER_NS / 1000000),
-                      100 * best);
-        assert_true(best <= IDLE_MOST);
+                      100 * best, of_a_busy_machine());
+        assert_true(best <= idle_most());
     }
 }
 
@@ -236,7 +261,7 @@ static void a_long_prompt_uses_both_nodes_at_once(void **state)
     int32_t one, two;
 
     (void)state;
-    for (int i = 0; i < TRIES && (i < 2 || ratio < SPEED_UP_LEAST); i++) {
+    for (int i = 0; i < TRIES && (i < 2 || ratio < speed_up_least()); i++) {
         const int64_t a = prefill_ns(1, &one), b = prefill_ns(2, &two);
 
         assert_int_equal(one, two);
@@ -245,9 +270,10 @@ static void a_long_prompt_uses_both_nodes_at_once(void **state)
         ratio = (double)alone / (double)together;
     }
     print_message("prefill, %d chunks of %d rows: %d ms on one node, %d ms on two: %.2f times as "
-                  "fast\n",
-                  CHUNKS, CHUNK, (int)(alone / 1000000), (int)(together / 1000000), ratio);
-    assert_true(ratio >= SPEED_UP_LEAST);
+                  "fast%s\n",
+                  CHUNKS, CHUNK, (int)(alone / 1000000), (int)(together / 1000000), ratio,
+                  of_a_busy_machine());
+    assert_true(ratio >= speed_up_least());
 }
 
 /* ---- one stream ------------------------------------------------------------------------------ */
