@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/host_memory.h"
 #include "base/log.h"
+#include "base/mem.h"
 #include "cluster/node_state.h"
 #include "engine/preload.h"
 
@@ -50,14 +51,34 @@ static bool fits(const struct rg_node_part *have, const struct rg_model_part *pa
            rg_tensor_set_check(have->checkpoint->tensors, NULL) == RG_OK;
 }
 
+/* What the contexts of the plan may take.  It is touched as they grow: nothing else refuses it. */
+static enum rg_code count_kv(uint64_t *bytes, const struct rg_node_part *own,
+                             const struct rg_proposal *p, struct rg_err *err)
+{
+    const uint32_t n_layers = own->part.layer_end - own->part.layer_begin;
+    struct rg_kv_layer_spec *specs = rg_calloc((size_t)n_layers + 1, sizeof *specs);
+    const struct rg_kv_options options = {.layers = specs,
+                                          .n_layers = n_layers,
+                                          .n_blocks = p->n_blocks,
+                                          .block_tokens = p->block_tokens};
+
+    if (!specs)
+        return rg_fail(err, RG_E_NOMEM, "out of memory: a part of %u layers", n_layers);
+    rg_model_kv_specs(own->model, specs);
+    *bytes = rg_kv_bytes(p->activations_f32 ? RG_ACTIVATIONS_F32 : RG_ACTIVATIONS_INT8, &options);
+    rg_free(specs);
+    return RG_OK;
+}
+
 static enum rg_code check_memory(const struct rg_node *n, const struct rg_node_part *part,
-                                 struct rg_err *err)
+                                 uint64_t kv_bytes, struct rg_err *err)
 {
     const uint64_t weights = rg_preload_bytes(part->checkpoint, &part->part);
     struct rg_plan_part own = {.head = part->part.head,
                                .first_layer = part->part.layer_begin,
                                .n_layers = part->part.layer_end - part->part.layer_begin,
-                               .weight_bytes = weights};
+                               .weight_bytes = weights,
+                               .kv_bytes = kv_bytes};
 
     (void)snprintf(own.id, sizeof own.id, "%s", n->discovery.peers[n->self].id);
     return rg_plan_check_own(&own, rg_host_memory_bytes(), n->options.overcommit, err);
@@ -75,6 +96,7 @@ static enum rg_code open_part(struct rg_node *n, const struct rg_model_part *par
                                                   .head = part->head};
     struct rg_backend_options backend = n->options.backend;
     struct rg_stage *stage = NULL;
+    uint64_t kv_bytes = 0;
     enum rg_code code;
 
     backend.activations = p->activations_f32 ? RG_ACTIVATIONS_F32 : RG_ACTIVATIONS_INT8;
@@ -84,11 +106,15 @@ static enum rg_code open_part(struct rg_node *n, const struct rg_model_part *par
                                  .f32 = p->activations_f32};
     code = rg_checkpoint_open(&own->checkpoint, n->checkpoint->dir, &options, err);
     if (!code)
-        code = check_memory(n, own, err);
+        code = check_memory(n, own, kv_bytes, err);
     if (!code)
         code = rg_backend_open(&own->backend, &backend, err);
     if (!code)
         code = rg_model_open(&own->model, own->checkpoint, own->backend, part, err);
+    if (!code)
+        code = count_kv(&kv_bytes, own, p, err);
+    if (!code)
+        code = check_memory(n, own, kv_bytes, err);
     if (!code)
         code = rg_stage_open(&stage, own->checkpoint, own->model, own->backend, p->n_blocks,
                              p->block_tokens, err);
