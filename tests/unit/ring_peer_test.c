@@ -364,12 +364,18 @@ static void a_successor_that_never_reads_costs_bounded_memory(void **state)
     pthread_mutex_lock(&b.hand.lock);
     b.hand.keeps = true;
     pthread_mutex_unlock(&b.hand.lock);
-    while (atomic_load(&b.node.n_down) == 0 && k < 100) {
+    send_step(&b, epoch, ++k, ROWS, 0);
+    do {
+        sleep_ns(1000000);
+        rg_ring_stats(b.node.ring, &stats);
+    } while (stats.steps == 0);
+    while (atomic_load(&b.node.n_down) == 0 && k < 400) {
         send_step(&b, epoch, ++k, ROWS, 0);
         sleep_ns(5000000);
     }
     rg_ring_stats(b.node.ring, &stats);
-    assert_true(stats.steps >= 1 && stats.steps < 20);
+    /* The buffers of two sockets and of gRPC: some 10 MiB, and what the kernel grows them to. */
+    assert_true(stats.steps < 100);
     assert_true(stats.waiting <= 4);
     close_bench(&b);
     limits.hidden = HASH_HIDDEN;
