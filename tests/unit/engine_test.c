@@ -257,6 +257,7 @@ static void a_short_prompt_does_not_wait_for_a_long_one(void **state)
 static void a_lost_pipeline_ends_everything_and_the_engine_goes_on(void **state)
 {
     static struct watch w[4];
+    struct rg_err why;
 
     (void)state;
     for (int in_submit = 0; in_submit < 2; in_submit++) {
@@ -280,6 +281,9 @@ static void a_lost_pipeline_ends_everything_and_the_engine_goes_on(void **state)
             assert_int_equal(w[i].reason, RG_END_ERROR);
             assert_int_equal(w[i].err.code, RG_E_PEER);
         }
+        /* It says how they ended, and only then looks whether the pipeline is well again. */
+        while (rg_engine_is_lost(e, &why))
+            usleep(1000);
         submit(e, (fill_prompt(&w[0], 7, 7), &w[0]), 9);
         expect_end(&w[0], RG_END_LENGTH, 9);
         expect_idle(e);
