@@ -19,6 +19,7 @@
 #include "base/file.h"
 #include "base/limits.h"
 #include "base/mem.h"
+#include "cluster/tls.h"
 
 enum {
     AUTHORITY_DAYS = 20 * 365 + 5,
@@ -250,15 +251,6 @@ static enum rg_code read_pem(BIO **out, char **text, const char *dir, const char
     return code;
 }
 
-static int no_passphrase(char *buf, int size, int writing, void *ud)
-{
-    (void)buf;
-    (void)size;
-    (void)writing;
-    (void)ud;
-    return -1;
-}
-
 static enum rg_code authority_read(struct authority *a, const char *dir, struct rg_err *err)
 {
     BIO *cert = NULL, *key = NULL;
@@ -270,7 +262,7 @@ static enum rg_code authority_read(struct authority *a, const char *dir, struct 
     if (code)
         goto out;
     a->cert = PEM_read_bio_X509(cert, NULL, NULL, NULL);
-    a->key = PEM_read_bio_PrivateKey(key, NULL, no_passphrase, NULL);
+    a->key = PEM_read_bio_PrivateKey(key, NULL, rg_tls_no_passphrase, NULL);
     if (!a->cert || !a->key)
         code = rg_fail(err, RG_E_USAGE, "%s/%s is no %s in PEM: move both ca files away for a "
                        "new authority", dir, a->cert ? "ca.key" : "ca.pem",

@@ -26,20 +26,6 @@ bool rg_link_kind_of(grpc_slice path, enum rg_link_kind *kind)
     return false;
 }
 
-/* One of several names separated by '\n', exactly. */
-static bool has_name(const char *names, const char *name)
-{
-    const size_t n = strlen(name);
-
-    for (const char *at = names; at; at = strchr(at, '\n')) {
-        if (*at == '\n')
-            at++;
-        if (strncmp(at, name, n) == 0 && (at[n] == '\n' || at[n] == '\0'))
-            return true;
-    }
-    return false;
-}
-
 /* gRPC compares names without regard to case and knows wildcards; node ids know neither. */
 static bool is_wanted_peer(struct rg_link *l)
 {
@@ -48,7 +34,7 @@ static bool is_wanted_peer(struct rg_link *l)
     if (!l->transport->has_tls)
         return true;
     rg_call_names(l->call, names, sizeof names);
-    if (has_name(names, l->peer_id))
+    if (rg_tls_names_have(names, l->peer_id))
         return true;
     rg_fail(&l->local, RG_E_PEER, "%s: it shows a certificate of '%.200s'", l->peer, names);
     rg_payloads_hold();

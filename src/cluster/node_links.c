@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "cluster/node_state.h"
+#include "cluster/tls.h"
 
 struct rg_node_link {
     struct rg_node *node;
@@ -21,24 +22,13 @@ struct rg_node_link {
     char names[1024], address[64];
 };
 
-/* names: one per line. */
-static bool has_name(const char *names, const char *id)
-{
-    const size_t n = strlen(id);
-
-    for (const char *at = strstr(names, id); at; at = strstr(at + 1, id))
-        if ((at == names || at[-1] == '\n') && (at[n] == '\0' || at[n] == '\n'))
-            return true;
-    return false;
-}
-
 bool rg_node_knows(struct rg_node *n, const char *names)
 {
     bool known = names[0] == '\0'; /* without certificates everybody is who he says */
 
     pthread_mutex_lock(&n->lock);
     for (uint32_t i = 0; i < n->discovery.n && !known; i++)
-        known = has_name(names, n->discovery.peers[i].id);
+        known = rg_tls_names_have(names, n->discovery.peers[i].id);
     pthread_mutex_unlock(&n->lock);
     return known;
 }
@@ -272,7 +262,7 @@ static bool make_known(struct rg_node *n, struct rg_node_link *k, const struct r
 
     if (m->kind != RG_MESSAGE_HELLO)
         (void)snprintf(why, sizeof why, "%s before a Hello", rg_message_name(m->kind));
-    else if (k->names[0] && !has_name(k->names, id))
+    else if (k->names[0] && !rg_tls_names_have(k->names, id))
         (void)snprintf(why, sizeof why, "its certificate is not for node %.128s", id);
     else if ((peer = rg_discovery_find(&n->discovery, id)) < 0)
         (void)snprintf(why, sizeof why, "node %.128s is not in discovery.json of node %.128s", id,

@@ -8,6 +8,7 @@
 
 #include "base/mem.h"
 #include "cluster/ring_state.h"
+#include "cluster/tls.h"
 
 static struct rg_ring_link *new_link(struct rg_ring *r, bool dialled)
 {
@@ -176,20 +177,6 @@ static enum rg_code read_open(struct rg_ring_link *l, const struct rg_frame *f, 
                          : code;
 }
 
-static bool is_named(const char *names, const char *id)
-{
-    const size_t n = strlen(id);
-
-    for (const char *at = names; *at;) {
-        const size_t length = strcspn(at, "\n");
-
-        if (length == n && memcmp(at, id, n) == 0)
-            return true;
-        at += length + (at[length] == '\n');
-    }
-    return names[0] == '\0'; /* without certificates everybody is who he says */
-}
-
 /* Of the dialled stream: the answer, and nothing after it. */
 static void take_answer(struct rg_ring_link *l, const struct rg_frame *f)
 {
@@ -231,7 +218,7 @@ static void take_open(struct rg_ring_link *l, const struct rg_frame *f)
     struct rg_epoch epoch;
     bool connected = false;
 
-    if (code == RG_OK && !is_named(l->names, l->open.node_id))
+    if (code == RG_OK && l->names[0] && !rg_tls_names_have(l->names, l->open.node_id))
         code = rg_fail(&err, RG_E_PEER, "the certificate is not that of node %s", l->open.node_id);
     pthread_mutex_lock(&r->lock);
     epoch = r->e.epoch;

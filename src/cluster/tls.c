@@ -61,8 +61,21 @@ static X509 *parse_cert(const char *pem)
     return cert;
 }
 
-/* A key with a passphrase is not for a daemon: no prompt. */
-static int no_passphrase(char *buf, int size, int writing, void *ud)
+bool rg_tls_names_have(const char *names, const char *id)
+{
+    const size_t n = strlen(id);
+
+    for (const char *at = names; *at;) {
+        const size_t length = strcspn(at, "\n");
+
+        if (length == n && memcmp(at, id, n) == 0)
+            return true;
+        at += length + (at[length] == '\n');
+    }
+    return false;
+}
+
+int rg_tls_no_passphrase(char *buf, int size, int writing, void *ud)
 {
     (void)buf;
     (void)size;
@@ -74,7 +87,7 @@ static int no_passphrase(char *buf, int size, int writing, void *ud)
 static EVP_PKEY *parse_key(const char *pem)
 {
     BIO *bio = BIO_new_mem_buf(pem, -1);
-    EVP_PKEY *key = bio ? PEM_read_bio_PrivateKey(bio, NULL, no_passphrase, NULL) : NULL;
+    EVP_PKEY *key = bio ? PEM_read_bio_PrivateKey(bio, NULL, rg_tls_no_passphrase, NULL) : NULL;
 
     BIO_free(bio);
     return key;

@@ -7,6 +7,8 @@
 #ifndef RG_CLUSTER_TLS_H
 #define RG_CLUSTER_TLS_H
 
+#include <stdbool.h>
+
 #include "base/err.h"
 
 enum { RG_TLS_CLUSTER_BYTES = 16 };
@@ -20,5 +22,11 @@ struct rg_tls {
 RG_CHECKED enum rg_code rg_tls_read(struct rg_tls *out, const char *dir, const char *node_id,
                                     struct rg_err *err);
 void rg_tls_free(struct rg_tls *t);
+
+/* One of a certificate's names (separated by '\n') is the id, exactly. */
+bool rg_tls_names_have(const char *names, const char *id);
+
+/* For OpenSSL's readers: a key with a passphrase is not for a daemon, which asks nobody. */
+int rg_tls_no_passphrase(char *buf, int size, int writing, void *ud);
 
 #endif
