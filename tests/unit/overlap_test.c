@@ -45,12 +45,13 @@ enum { IS_SANITIZED = 1 };
 enum { IS_SANITIZED = 0 };
 #endif
 
-/* More than one and a half programs for each core wanted to run in the last minute. */
+/* More than one and a half programs for each core wanted to run in the last minute; an emulator is
+ * busy with every instruction. */
 static bool is_busy(void)
 {
     double load[1];
 
-    return IS_SANITIZED ||
+    return IS_SANITIZED || IS_EMULATED ||
            (getloadavg(load, 1) == 1 && load[0] > 1.5 * (double)sysconf(_SC_NPROCESSORS_ONLN));
 }
 
@@ -66,7 +67,7 @@ static double speed_up_least(void)
 
 static const char *of_a_busy_machine(void)
 {
-    return is_busy() ? " (a busy machine: less is asked for)" : "";
+    return is_busy() ? " (a busy machine or an emulated one: less is asked for)" : "";
 }
 
 struct stream {
