@@ -142,9 +142,21 @@ static enum rg_code take_news(struct rg_chat_choice *c, const struct rg_inbox_ne
     return code;
 }
 
-static void send_news(struct rg_chat_job *job, struct rg_chat_choice *c)
+/* False: the connection was cut. */
+static bool send_stream(struct rg_chat_job *job, struct rg_chat_choice *c,
+                        const struct rg_inbox_news *news)
 {
-    if (job->request.stream && (c->text.len > 0 || c->finish_reason) && !rg_chat_send_piece(c)) {
+    if (!job->request.stream)
+        return true;
+    if ((c->text.len > 0 || c->finish_reason) && !rg_chat_send_piece(c))
+        return false;
+    return !news->waits || c->finish_reason || rg_chat_send_waiting(job, news->why.message);
+}
+
+static void send_news(struct rg_chat_job *job, struct rg_chat_choice *c,
+                      const struct rg_inbox_news *news)
+{
+    if (!send_stream(job, c, news)) {
         log_end(job, "cut off: the client reads too slowly, or memory is short");
         cancel_engine(job);
         return;
@@ -167,7 +179,7 @@ void rg_chat_on_news(struct rg_slot *slot, const struct rg_inbox_news *news)
     }
     if (job->conn && !c->finish_reason) {
         if (take_news(c, news, &err) == RG_OK)
-            send_news(job, c);
+            send_news(job, c, news);
         else
             fail_job_err(job, &err);
     }

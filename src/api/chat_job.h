@@ -56,6 +56,8 @@ struct rg_chat_job {
 /* chat_stream.c.  These two: false when the connection had to be cut; conn is then NULL. */
 RG_CHECKED bool rg_chat_send_piece(struct rg_chat_choice *choice);
 RG_CHECKED bool rg_chat_send_keepalive(struct rg_chat_job *job);
+/* ": waiting: WHY", of a stream whose answer has to wait for a lost node. */
+RG_CHECKED bool rg_chat_send_waiting(struct rg_chat_job *job, const char *why);
 
 /* These end the answer; conn is NULL after them. */
 void rg_chat_send_end(struct rg_chat_job *job);

@@ -1,4 +1,5 @@
 /* What a chat job sends: chunks, keep-alive comments, errors and ends; or one whole object. */
+#include <stdio.h>
 #include <string.h>
 
 #include "api/chat_job.h"
@@ -110,6 +111,21 @@ bool rg_chat_send_keepalive(struct rg_chat_job *job)
     }
     rg_buf_init(&comment, 128);
     sent = rg_sse_keepalive(&comment, done, total, NULL) == RG_OK && send_bytes(job, &comment);
+    rg_buf_free(&comment);
+    if (!sent)
+        cut(job);
+    return sent;
+}
+
+bool rg_chat_send_waiting(struct rg_chat_job *job, const char *why)
+{
+    char text[RG_ERR_BYTES + 16];
+    struct rg_buf comment;
+    bool sent;
+
+    (void)snprintf(text, sizeof text, "waiting: %s", why);
+    rg_buf_init(&comment, 2 * sizeof text);
+    sent = rg_sse_comment(&comment, text, NULL) == RG_OK && send_bytes(job, &comment);
     rg_buf_free(&comment);
     if (!sent)
         cut(job);

@@ -42,6 +42,9 @@ void rg_inbox_on_event(void *ud, const struct rg_event *event)
     } else if (event->kind == RG_EVENT_PREFILL) {
         s->prefill_done = event->done;
         s->prefill_total = event->total;
+    } else if (event->kind == RG_EVENT_LOST) {
+        s->waits = true;
+        s->why = event->err;
     } else {
         s->ended = true;
         s->reason = event->reason;
@@ -78,6 +81,9 @@ static void deliver(struct rg_inbox *b, struct rg_slot *s)
     news.reason = s->reason;
     news.err = s->err;
     news.lost = s->lost;
+    news.waits = s->waits;
+    news.why = s->why;
+    s->waits = false;
     if (s->lost) {
         news.reason = RG_END_ERROR;
         rg_fail(&news.err, RG_E_INTERNAL, "tokens were lost between the engine and the server");

@@ -32,6 +32,8 @@ struct rg_inbox_news {
     size_t                       n_tokens;
     uint32_t                     prefill_done, prefill_total;
     bool                         ended, lost; /* either: reason and err are there */
+    bool                         waits; /* for another node; why is there */
+    struct rg_err                why;
     enum rg_end_reason           reason;
     struct rg_err                err;
 };
@@ -42,6 +44,8 @@ struct rg_slot {
     struct rg_inbox       *inbox;
     struct rg_slot        *next_ready;
     bool                   ready, lost, ended; /* these and below: under the inbox's lock */
+    bool                   waits; /* not yet told */
+    struct rg_err          why;
     struct rg_inbox_token *tokens;             /* owned */
     size_t                 n_tokens, capacity;
     uint32_t               prefill_done, prefill_total;

@@ -29,3 +29,15 @@ enum rg_code rg_sse_keepalive(struct rg_buf *out, uint32_t done, uint32_t total,
         return rg_buf_add_str(out, ": keepalive\n\n", err);
     return rg_buf_addf(out, err, ": keepalive %u/%u\n\n", done, total);
 }
+
+enum rg_code rg_sse_comment(struct rg_buf *out, const char *text, struct rg_err *err)
+{
+    enum rg_code code = rg_buf_add_str(out, ": ", err);
+
+    for (; code == RG_OK && *text; text++) {
+        const char c = (unsigned char)*text < 0x20 ? ' ' : *text;
+
+        code = rg_buf_add(out, &c, 1, err);
+    }
+    return code == RG_OK ? rg_buf_add_str(out, "\n\n", err) : code;
+}

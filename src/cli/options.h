@@ -46,7 +46,7 @@ struct rg_options {
     const char *discovery, *node_id, *node_host, *tls_dir, *layers;
     int64_t node_port;    /* 0: discovery.json's */
     int64_t wait_for;     /* --wait-for-peers; -1: all of them */
-    int64_t stuck_s;
+    int64_t stuck_s, node_timeout_s, rejoin_grace_s;
     bool insecure_peers, overcommit;
     const char *out;      /* certs: the directory to write */
     bool deep;            /* doctor */

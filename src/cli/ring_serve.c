@@ -28,6 +28,7 @@ struct rg_ring_serve {
     struct rg_api *api; /* borrowed; not used once closing */
     struct rg_llm_options options;
     const char *api_host;
+    int64_t node_timeout_ms;
     struct rg_node *node;
     struct rg_llm *llm;               /* the head's */
     struct rg_checkpoint *checkpoint; /* a worker's */
@@ -59,9 +60,13 @@ static void fail(struct rg_ring_serve *s, const struct rg_err *why)
 static void on_formed(void *ud, struct rg_pipeline *pipeline, uint32_t context, uint32_t parallel)
 {
     struct rg_ring_serve *s = ud;
+    const struct rg_engine_options options = {.context = context,
+                                              .parallel = parallel,
+                                              .chunk_rows = s->options.chunk_rows,
+                                              .node_timeout_ms = s->node_timeout_ms};
     struct rg_err err = {0};
 
-    if (rg_llm_attach(s->llm, pipeline, context, parallel, s->options.chunk_rows, &err)) {
+    if (rg_llm_attach(s->llm, pipeline, &options, &err)) {
         fail(s, &err);
         return;
     }
@@ -310,6 +315,7 @@ enum rg_code rg_ring_serve_open(struct rg_ring_serve **out, uv_loop_t *loop, str
     s->api = api;
     s->options = *llm;
     s->api_host = o->api_host;
+    s->node_timeout_ms = o->node_timeout_s * 1000;
     s->on_failed = on_failed;
     s->ud = ud;
     s->work.data = s;

@@ -40,7 +40,7 @@ static enum rg_code enqueue(struct rg_engine *e, struct rg_sequence *q, uint64_t
     enum rg_code code = RG_OK;
 
     pthread_mutex_lock(&e->lock);
-    if (e->is_broken || e->is_lost) {
+    if (e->is_broken || rg_engine_gave_up(e)) {
         code = rg_fail(err, e->why.code, "%s", e->why.message);
     } else if (e->stats.waiting >= RG_LIMIT_QUEUE) {
         code = rg_fail(err, RG_E_LIMIT, "%u requests are waiting already: try again later",

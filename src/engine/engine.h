@@ -32,11 +32,13 @@ struct rg_engine_options {
     uint32_t context;    /* positions of one sequence, prompt and answer */
     uint32_t parallel;   /* sequences at once */
     uint32_t chunk_rows; /* prefill rows per step; 0: 512 */
+    int64_t node_timeout_ms; /* requests outlive a lost pipeline for so long; 0: they end at once */
 };
 
 enum rg_event_kind {
     RG_EVENT_PREFILL, /* progress: done of total prompt tokens */
     RG_EVENT_TOKEN,   /* one sampled token, the end-of-sequence token included */
+    RG_EVENT_LOST,    /* another node is lost, err says which: the request waits, then goes on */
     RG_EVENT_END
 };
 
@@ -54,7 +56,7 @@ struct rg_event {
     struct rg_sample sample;   /* TOKEN */
     bool is_eos;               /* TOKEN */
     enum rg_end_reason reason; /* END */
-    struct rg_err err;         /* END with RG_END_ERROR */
+    struct rg_err err;         /* END with RG_END_ERROR; LOST */
     uint32_t n_prompt, n_generated;
 };
 

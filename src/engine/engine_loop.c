@@ -6,7 +6,8 @@
 #include "base/log.h"
 #include "engine/engine_state.h"
 
-enum { IDLE_TURN_S = 1 };
+/* An idle engine shows that it is alive; one whose pipeline is lost asks for it. */
+enum { IDLE_TURN_MS = 1000, LOST_TURN_MS = 100 };
 
 /* ---- coming and going ------------------------------------------------------------------------ */
 
@@ -126,51 +127,131 @@ void rg_engine_end_all(struct rg_engine *e, const struct rg_err *why)
     }
 }
 
-/* RG_E_PEER passes: requests are refused until then.  Everything else is for good. */
-bool rg_engine_check(struct rg_engine *e)
+/* ---- a lost pipeline ------------------------------------------------------------------------- */
+
+bool rg_engine_gave_up(const struct rg_engine *e)
 {
-    struct rg_err why = {0};
-    enum rg_code code;
+    return e->is_lost &&
+           (rg_clock_ns() - e->lost_ns) / 1000000 >= e->options.node_timeout_ms;
+}
+
+/* What the nodes had of everybody's keys and values is gone.  The tokens are here: each sequence is
+ * computed again from its first one, to the same bits. */
+void rg_engine_go_back(struct rg_engine *e)
+{
+    for (uint32_t i = 0; i < e->stats.running; i++)
+        rg_sequence_go_back(e->running[i], 0);
+}
+
+/* One that was not told yet, marked; lock held. */
+static struct rg_sequence *next_to_tell(const struct rg_engine *e)
+{
+    struct rg_sequence *q = e->waiting_first;
+
+    for (uint32_t i = 0; i < e->stats.running; i++)
+        if (!e->running[i]->told_lost)
+            return e->running[i];
+    while (q && q->told_lost)
+        q = q->next;
+    return q;
+}
+
+/* Only this thread takes sequences away, so that one found under the lock is there after it. */
+static void tell_lost(struct rg_engine *e, const struct rg_err *why)
+{
+    for (;;) {
+        struct rg_sequence *q;
+
+        pthread_mutex_lock(&e->lock);
+        q = next_to_tell(e);
+        if (q)
+            q->told_lost = true;
+        pthread_mutex_unlock(&e->lock);
+        if (!q)
+            return;
+        rg_sequence_tell_lost(q, why);
+    }
+}
+
+/* Notes what the pipeline said; true when that is news. */
+static bool note(struct rg_engine *e, enum rg_code code, const struct rg_err *why)
+{
     bool was_lost;
 
-    if (e->is_broken)
-        return false;
-    code = rg_pipeline_check(e->pipeline, &why);
-    /* It says once that it was lost and is well again; to who has no sequence that is nothing. */
-    if (code == RG_E_PEER && e->stats.running == 0)
-        code = rg_pipeline_check(e->pipeline, &why);
     pthread_mutex_lock(&e->lock);
     was_lost = e->is_lost;
     e->is_lost = code == RG_E_PEER;
     e->is_broken = code != RG_OK && code != RG_E_PEER;
+    if (e->is_lost && !was_lost)
+        e->lost_ns = rg_clock_ns();
     if (code != RG_OK)
-        e->why = why;
+        e->why = *why;
+    for (uint32_t i = 0; i < e->stats.running && !e->is_lost; i++)
+        e->running[i]->told_lost = false;
+    for (struct rg_sequence *q = e->waiting_first; q && !e->is_lost; q = q->next)
+        q->told_lost = false;
     pthread_mutex_unlock(&e->lock);
+    return e->is_broken || was_lost != e->is_lost;
+}
+
+bool rg_engine_check(struct rg_engine *e)
+{
+    struct rg_err why = {0};
+    enum rg_code code;
+    bool gave_up;
+
+    if (e->is_broken)
+        return false;
+    code = rg_pipeline_check(e->pipeline, &why);
+    if (code == RG_E_PEER) {
+        rg_engine_go_back(e);
+        /* It says once that it was lost and is well again. */
+        code = rg_pipeline_check(e->pipeline, &why);
+    }
+    if (note(e, code, &why))
+        rg_log(e->is_broken ? RG_LOG_ERROR
+               : e->is_lost ? RG_LOG_WARN
+                            : RG_LOG_INFO,
+               "engine", code == RG_OK ? "steps can be computed again" : why.message,
+               "running=%u waiting=%u", e->stats.running, e->stats.waiting);
     if (code == RG_OK)
         return true;
-    if (e->is_broken || !was_lost)
-        rg_log(e->is_broken ? RG_LOG_ERROR : RG_LOG_WARN, "engine", why.message,
-               "running=%u waiting=%u", e->stats.running, e->stats.waiting);
-    rg_engine_end_all(e, &why);
+    pthread_mutex_lock(&e->lock);
+    gave_up = e->is_broken || rg_engine_gave_up(e);
+    pthread_mutex_unlock(&e->lock);
+    if (gave_up)
+        rg_engine_end_all(e, &why);
+    else
+        tell_lost(e, &why);
     return false;
 }
 
 /* ---- the loop -------------------------------------------------------------------------------- */
 
-/* Waits for work, a second at most: an idle engine shows that it is alive; lock held. */
+/* Waits for work, not for long; lock held. */
 static void wait_for_work(struct rg_engine *e)
 {
+    const int64_t ns = (e->is_lost ? LOST_TURN_MS : IDLE_TURN_MS) * 1000000LL;
 #ifdef __APPLE__
-    const struct timespec turn = {.tv_sec = IDLE_TURN_S};
+    const struct timespec turn = {.tv_sec = ns / 1000000000, .tv_nsec = ns % 1000000000};
 
     pthread_cond_timedwait_relative_np(&e->wake, &e->lock, &turn);
 #else
     struct timespec until;
+    int64_t end_ns;
 
     clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += IDLE_TURN_S;
+    end_ns = until.tv_nsec + ns;
+    until.tv_sec += end_ns / 1000000000;
+    until.tv_nsec = end_ns % 1000000000;
     pthread_cond_timedwait(&e->wake, &e->lock, &until);
 #endif
+}
+
+static bool has_work(const struct rg_engine *e)
+{
+    return e->stop || e->woken || e->oldest ||
+           (!e->is_lost && (e->waiting_first || e->stats.running > 0));
 }
 
 /* The beginning of a turn: false when the engine stops. */
@@ -180,7 +261,7 @@ static bool begin_turn(struct rg_engine *e)
     bool stop;
 
     pthread_mutex_lock(&e->lock);
-    if (!e->stop && !e->woken && !e->waiting_first && e->stats.running == 0 && !e->oldest)
+    if (!has_work(e))
         wait_for_work(e);
     e->woken = false;
     e->stats.heartbeat_ns = rg_clock_ns();
@@ -197,7 +278,7 @@ void *rg_engine_run(void *engine)
 
     while (begin_turn(e)) {
         /* A busy engine finds out from its steps. */
-        if (e->stats.running == 0 && !e->oldest && !rg_engine_check(e))
+        if ((e->stats.running == 0 || e->is_lost) && !e->oldest && !rg_engine_check(e))
             continue;
         pthread_mutex_lock(&e->lock);
         admit(e);

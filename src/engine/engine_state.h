@@ -39,6 +39,7 @@ struct rg_engine {
     bool waits_for_nodes; /* inside collect() of a pipeline with other nodes */
     bool is_broken;       /* for good; set by the engine's thread */
     bool is_lost;         /* until the pipeline is well again */
+    int64_t lost_ns;      /* since when */
     struct rg_err why;    /* of either */
 };
 
@@ -51,8 +52,13 @@ void rg_engine_end(struct rg_engine *e, struct rg_sequence *q, enum rg_end_reaso
                    const struct rg_err *err);
 /* Ends all that run or wait with RG_END_ERROR. */
 void rg_engine_end_all(struct rg_engine *e, const struct rg_err *why);
-/* Looks at the pipeline, with no step under way; when it takes none, ends everything. */
+/* Looks at the pipeline, with no step under way.  When it is lost, everything goes back to its
+ * beginning and waits, or has waited long enough and ends; when it is broken, everything ends. */
 bool rg_engine_check(struct rg_engine *e);
+/* The KV of all is gone: what runs is computed again.  No step is under way. */
+void rg_engine_go_back(struct rg_engine *e);
+/* Lost for longer than requests wait; lock held. */
+bool rg_engine_gave_up(const struct rg_engine *e);
 
 /* Makes the memory of one step. */
 RG_CHECKED enum rg_code rg_engine_steps_init(struct rg_engine *e, struct rg_err *err);

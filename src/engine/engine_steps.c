@@ -92,6 +92,19 @@ static void draw(struct rg_engine *e, struct rg_sequence *q, const float *logits
         rg_engine_end(e, q, RG_END_LENGTH, NULL);
 }
 
+/* Rows that are computed once more, after a loss, are not counted once more. */
+static void count_prompt(struct rg_engine *e, struct rg_sequence *q)
+{
+    const uint32_t done = q->n_computed < q->n_prompt ? q->n_computed : q->n_prompt;
+
+    if (done <= q->n_counted)
+        return;
+    pthread_mutex_lock(&e->lock);
+    e->stats.prompt_tokens += done - q->n_counted;
+    pthread_mutex_unlock(&e->lock);
+    q->n_counted = done;
+}
+
 /* n_rows more of q are computed; logits: of the last one, or NULL when it has none. */
 static void advance(struct rg_engine *e, struct rg_sequence *q, uint32_t n_rows,
                     const float *logits)
@@ -100,9 +113,7 @@ static void advance(struct rg_engine *e, struct rg_sequence *q, uint32_t n_rows,
 
     q->n_computed += n_rows;
     if (is_prefill) {
-        pthread_mutex_lock(&e->lock);
-        e->stats.prompt_tokens += n_rows;
-        pthread_mutex_unlock(&e->lock);
+        count_prompt(e, q);
         rg_sequence_tell_prefill(q);
     }
     if (logits)
@@ -240,20 +251,6 @@ void rg_engine_drain(struct rg_engine *e)
 
 /* ---- failures -------------------------------------------------------------------------------- */
 
-/* The pipeline is gone with everything under way.  Each sequence still has its prompt and what was
- * sampled of it; what is lost is the KV on the nodes. */
-static void lose(struct rg_engine *e, const struct rg_err *why)
-{
-    rg_log(RG_LOG_WARN, "engine", why->message, "running=%u waiting=%u", e->stats.running,
-           e->stats.waiting);
-    pthread_mutex_lock(&e->lock);
-    e->is_lost = true;
-    e->why = *why;
-    pthread_mutex_unlock(&e->lock);
-    rg_engine_end_all(e, why);
-    rg_engine_check(e); /* it may be well again */
-}
-
 /* One sequence that was in a step that failed: a value that is not finite (RG_E_INTERNAL) is one
  * sequence's own trouble, but fails the step for all.  Each is computed again alone, to the same
  * bits, and only the guilty one ends.  False when everything has ended. */
@@ -272,11 +269,9 @@ static bool save(struct rg_engine *e, struct rg_sequence *q)
         }
         if (code == RG_OK)
             return true;
-        if (code == RG_E_PEER) {
-            lose(e, &err);
-            return false;
-        }
-        if (!rg_engine_check(e))
+        if (code == RG_E_PEER)
+            rg_engine_go_back(e);
+        if (!rg_engine_check(e) || code == RG_E_PEER)
             return false;
     }
     rg_engine_end(e, q, RG_END_ERROR, &err);
@@ -293,23 +288,19 @@ static struct rg_sequence *find_trouble(const struct rg_engine *e)
 
 /* After a failed submit or collect: takes back what is still under way (which counts, for sequences
  * that were not in a failed step), then sees who can go on. */
-static void recover(struct rg_engine *e, enum rg_code code, struct rg_err *why)
+static void recover(struct rg_engine *e, enum rg_code code)
 {
     struct rg_sequence *q;
 
     while (e->oldest) {
         struct rg_err err;
 
-        if (collect(e, &err) == RG_E_PEER && code != RG_E_PEER) {
+        if (collect(e, &err) == RG_E_PEER)
             code = RG_E_PEER;
-            *why = err;
-        }
     }
-    if (code == RG_E_PEER) {
-        lose(e, why);
-        return;
-    }
-    if (!rg_engine_check(e))
+    if (code == RG_E_PEER)
+        rg_engine_go_back(e);
+    if (!rg_engine_check(e) || code == RG_E_PEER)
         return;
     do
         q = find_trouble(e);
@@ -324,5 +315,5 @@ void rg_engine_step(struct rg_engine *e)
     if (code == RG_OK && e->oldest)
         code = collect(e, &err);
     if (code != RG_OK)
-        recover(e, code, &err);
+        recover(e, code);
 }

@@ -118,7 +118,10 @@ static enum rg_code open_engine(struct rg_llm *l, const struct rg_llm_options *o
                                   BLOCK_TOKENS, err);
     if (code != RG_OK)
         return code;
-    return rg_llm_attach(l, pipeline, l->context, l->parallel, o->chunk_rows, err);
+    const struct rg_engine_options options = {
+        .context = l->context, .parallel = l->parallel, .chunk_rows = o->chunk_rows};
+
+    return rg_llm_attach(l, pipeline, &options, err);
 }
 
 static enum rg_code open_model(struct rg_llm *l, const struct rg_llm_options *o, struct rg_err *err)
@@ -193,19 +196,17 @@ enum rg_code rg_llm_open_text(struct rg_llm **out, const struct rg_llm_options *
     return open_llm(out, options, false, err);
 }
 
-enum rg_code rg_llm_attach(struct rg_llm *l, struct rg_pipeline *pipeline, uint32_t context,
-                           uint32_t parallel, uint32_t chunk_rows, struct rg_err *err)
+enum rg_code rg_llm_attach(struct rg_llm *l, struct rg_pipeline *pipeline,
+                           const struct rg_engine_options *options, struct rg_err *err)
 {
-    const struct rg_engine_options options = {
-        .context = context, .parallel = parallel, .chunk_rows = chunk_rows};
     enum rg_code code;
 
     assert(!l->engine);
-    code = rg_engine_open(&l->engine, pipeline, &options, err);
+    code = rg_engine_open(&l->engine, pipeline, options, err);
     if (code != RG_OK)
         return code;
-    l->context = context;
-    l->parallel = parallel;
+    l->context = options->context;
+    l->parallel = options->parallel;
     return RG_OK;
 }
 

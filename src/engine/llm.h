@@ -61,7 +61,7 @@ RG_CHECKED enum rg_code rg_llm_open_text(struct rg_llm **out, const struct rg_ll
 /* Then, when the plan has said what context fits, an engine over the ring's pipeline, which it
  * takes over, also when it fails. */
 RG_CHECKED enum rg_code rg_llm_attach(struct rg_llm *l, struct rg_pipeline *pipeline,
-                                      uint32_t context, uint32_t parallel, uint32_t chunk_rows,
+                                      const struct rg_engine_options *options,
                                       struct rg_err *err);
 
 #endif

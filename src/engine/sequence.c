@@ -89,7 +89,7 @@ bool rg_sequence_is_eos(const struct rg_sequence *q, int32_t id)
 
 bool rg_sequence_is_decoding(const struct rg_sequence *q)
 {
-    return q->n_tokens > q->n_prompt;
+    return q->n_tokens > q->n_prompt && q->n_tokens - q->n_computed <= 1;
 }
 
 uint32_t rg_sequence_rows_left(const struct rg_sequence *q)
@@ -127,6 +127,14 @@ void rg_sequence_tell_token(const struct rg_sequence *q, const struct rg_sample 
 
     event.sample = *sample;
     event.is_eos = rg_sequence_is_eos(q, sample->id);
+    q->on_event(q->ud, &event);
+}
+
+void rg_sequence_tell_lost(const struct rg_sequence *q, const struct rg_err *why)
+{
+    struct rg_event event = event_of(q, RG_EVENT_LOST);
+
+    event.err = *why;
     q->on_event(q->ud, &event);
 }
 

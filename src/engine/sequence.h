@@ -22,6 +22,7 @@ struct rg_sequence {
     uint32_t n_tokens, n_prompt;
     uint32_t n_scheduled, n_computed;
     uint32_t n_in_flight; /* steps under way that have rows of it */
+    uint32_t n_counted;   /* rows of the prompt that statistics have seen */
     uint64_t turn;        /* number of the last step that took a row of it */
     uint32_t max_tokens;         /* already cut to the context */
     uint32_t *blocks;            /* owned [n_blocks], filled when admitted */
@@ -35,6 +36,7 @@ struct rg_sequence {
     bool canceled;
     bool admitted; /* holds its blocks */
     bool ended;    /* its END was delivered */
+    bool told_lost; /* since the pipeline was lost */
     /* Why a step with rows of it failed, code RG_OK: none did.  What is under way beside or behind
      * such a step does not count. */
     struct rg_err trouble;
@@ -50,7 +52,7 @@ RG_CHECKED bool rg_sequence_admit(struct rg_sequence *q, struct rg_kv_blocks *bl
 void rg_sequence_leave(struct rg_sequence *q, struct rg_kv_blocks *blocks);
 
 bool rg_sequence_is_eos(const struct rg_sequence *q, int32_t id);
-bool rg_sequence_is_decoding(const struct rg_sequence *q); /* its prompt is computed */
+bool rg_sequence_is_decoding(const struct rg_sequence *q); /* all but the last token is computed */
 /* Rows that no step has taken yet, before it samples; 0 while it waits for the last of them. */
 uint32_t rg_sequence_rows_left(const struct rg_sequence *q);
 /* Forgets its trouble; the next step starts at the first `n` positions, which are in the KV.  None
@@ -59,6 +61,7 @@ void rg_sequence_go_back(struct rg_sequence *q, uint32_t n);
 
 void rg_sequence_tell_prefill(const struct rg_sequence *q);
 void rg_sequence_tell_token(const struct rg_sequence *q, const struct rg_sample *sample);
+void rg_sequence_tell_lost(const struct rg_sequence *q, const struct rg_err *why);
 /* err is read when reason is RG_END_ERROR. */
 void rg_sequence_tell_end(struct rg_sequence *q, enum rg_end_reason reason,
                           const struct rg_err *err);

@@ -6,6 +6,7 @@
 #ifndef TESTS_SUPPORT_ENGINE_WATCH_H
 #define TESTS_SUPPORT_ENGINE_WATCH_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -24,6 +25,8 @@ struct watch {
     int32_t tokens[TOKENS_MOST];
     uint32_t n_tokens, n_eos;
     uint32_t prefill_done;
+    uint32_t n_lost;     /* LOST events */
+    bool may_begin_anew; /* the pipeline may be lost without a word */
     uint32_t n_ends;
     enum rg_end_reason reason;
     struct rg_err err;
@@ -44,7 +47,9 @@ static inline void on_event(void *ud, const struct rg_event *event)
     assert_int_equal(event->n_prompt, w->n_prompt);
     switch (event->kind) {
     case RG_EVENT_PREFILL:
-        assert_true(event->done > w->prefill_done && event->done <= event->total);
+        /* After a loss it begins anew. */
+        assert_true(event->done > 0 && event->done <= event->total);
+        assert_true(event->done > w->prefill_done || w->may_begin_anew);
         assert_int_equal(event->total, w->n_prompt);
         w->prefill_done = event->done;
         break;
@@ -53,6 +58,10 @@ static inline void on_event(void *ud, const struct rg_event *event)
         w->tokens[w->n_tokens++] = event->sample.id;
         w->n_eos += event->is_eos;
         w->allocations = rg_mem_count();
+        break;
+    case RG_EVENT_LOST:
+        w->n_lost++;
+        w->prefill_done = 0;
         break;
     case RG_EVENT_END:
         w->n_ends++;

@@ -311,7 +311,7 @@ static void an_attached_pipeline_answers_as_one_node_does(void **state)
     open_part(&part);
     assert_int_equal(rg_llm_open_text(&l, &options, NULL), RG_OK);
     assert_null(l->engine);
-    assert_int_equal(rg_llm_attach(l, pipeline_of(&part, 3), 192, 1, 16, NULL), RG_OK);
+    assert_int_equal(rg_llm_attach(l, pipeline_of(&part, 3), &(struct rg_engine_options){192, 1, 16, 0}, NULL), RG_OK);
     assert_non_null(l->engine);
     assert_null(l->model);
     assert_null(l->backend);
@@ -335,7 +335,7 @@ static void a_pipeline_that_cannot_be_attached_is_closed(void **state)
     open_part(&part);
     assert_int_equal(rg_llm_open_text(&l, &options, NULL), RG_OK);
     live = rg_mem_live();
-    assert_int_equal(rg_llm_attach(l, pipeline_of(&part, 3), 193, 1, 16, &err), RG_E_FIT);
+    assert_int_equal(rg_llm_attach(l, pipeline_of(&part, 3), &(struct rg_engine_options){193, 1, 16, 0}, &err), RG_E_FIT);
     assert_null(l->engine);
     assert_int_equal(rg_mem_live(), live);
     for (n = 1; n < 100; n++) {
@@ -343,7 +343,7 @@ static void a_pipeline_that_cannot_be_attached_is_closed(void **state)
         enum rg_code code;
 
         rg_mem_fail_at(n);
-        code = rg_llm_attach(l, pipeline, 192, 1, 16, NULL);
+        code = rg_llm_attach(l, pipeline, &(struct rg_engine_options){192, 1, 16, 0}, NULL);
         rg_mem_fail_at(0);
         if (code == RG_OK)
             break;
