@@ -24,6 +24,7 @@ enum rg_code rg_node_options_from_flags(struct rg_node_options *out, const struc
                                     .layers = o->layers,
                                     .overcommit = o->overcommit,
                                     .stuck_ms = o->stuck_s * 1000,
+                                    .grace_ms = o->rejoin_grace_s * 1000,
                                     .backend = llm->backend};
     return RG_OK;
 }

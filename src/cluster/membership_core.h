@@ -42,7 +42,7 @@ struct rg_member_peer {
 
 struct rg_membership {
     uint32_t n_peers, self, wait_for;
-    int64_t settle_ns, stuck_ns;
+    int64_t settle_ns, grace_ns, stuck_ns;
     rg_propose_fn *propose;
     void *ud;
     struct rg_hello hello;        /* owns its card */
@@ -68,6 +68,9 @@ struct rg_membership {
 
     /* head, between epochs */
     int64_t enough_ns;     /* enough peers are up since; -1: they are not */
+    int64_t lost_ns;       /* a plan that ran ended then, and none has run since; -1: not so */
+    int64_t back_ns;       /* those that the running plan lacks are back since; -1: they are not */
+    bool reduced;          /* the plan was made without nodes that are waited for */
     int64_t not_before_ns; /* the next plan, after the end of one */
     int64_t retry_ns;      /* the next plan, after none could be made; 0: at once */
     uint32_t fails;        /* plans in a row that ended before they ran */

@@ -129,7 +129,9 @@ static void pause_after(struct rg_membership *m)
     if (pause_ms > RG_MEMBER_PAUSE_MOST_MS)
         pause_ms = RG_MEMBER_PAUSE_MOST_MS;
     m->not_before_ns = m->now + (ran ? RG_MEMBER_REST_MS : pause_ms) * RG_NS_PER_MS;
-    m->enough_ns = -1;
+    m->enough_ns = m->back_ns = -1;
+    if (m->state == RG_EPOCH_RUNNING && m->lost_ns < 0)
+        m->lost_ns = m->now;
 }
 
 void rg_member_end_epoch(struct rg_membership *m, struct rg_member_end end, const char *format,

@@ -36,6 +36,7 @@ static void run(struct rg_membership *m)
     rg_member_emit(m, RG_MEMBER_START, RG_NO_PEER)->epoch = m->plan.epoch;
     rg_member_enter(m, RG_EPOCH_RUNNING);
     m->why[0] = 0;
+    m->lost_ns = -1;
     rg_member_say(m, RG_LOG_INFO, RG_NO_PEER, "plan %llu runs on %u nodes",
                   (unsigned long long)m->plan.epoch.n, m->plan.n_nodes);
 }
@@ -181,20 +182,36 @@ void rg_member_head_hope(struct rg_membership *m)
         m->not_before_ns = soon;
 }
 
-/* Enough peers are up, and the others had their time to come. */
+/* Enough peers are up, and the others had their time to come.  Once lost nodes had theirs, whoever
+ * is there has to do. */
 static bool may_plan(struct rg_membership *m)
 {
     const uint32_t n_up = rg_member_n_up(m);
+    const bool without = m->lost_ns >= 0 && m->now - m->lost_ns >= m->grace_ns;
 
-    if (n_up < m->wait_for) {
+    if (n_up < m->wait_for)
         m->enough_ns = -1;
-        return false;
-    }
-    if (m->enough_ns < 0)
+    else if (m->enough_ns < 0)
         m->enough_ns = m->now;
-    if (n_up < m->n_peers - 1 && m->now - m->enough_ns < m->settle_ns)
+    if (!without && (m->enough_ns < 0 || (n_up < m->n_peers - 1 &&
+                                          m->now - m->enough_ns < m->settle_ns)))
         return false;
     return m->now >= m->not_before_ns && m->now >= m->retry_ns;
+}
+
+/* The nodes that the running plan had to do without are back, and stay. */
+static void check_back(struct rg_membership *m)
+{
+    const struct rg_member_end end = {RG_E_PEER, RG_NO_PEER, RG_NO_PEER};
+
+    if (m->state != RG_EPOCH_RUNNING || !m->reduced || rg_member_n_up(m) < m->wait_for) {
+        m->back_ns = -1;
+        return;
+    }
+    if (m->back_ns < 0)
+        m->back_ns = m->now;
+    if (m->now - m->back_ns >= m->settle_ns)
+        rg_member_end_epoch(m, end, "all nodes are back: they get layers again");
 }
 
 static void put_off(struct rg_membership *m, const struct rg_err *err)
@@ -223,6 +240,7 @@ static void propose(struct rg_membership *m)
         put_off(m, &err);
         return;
     }
+    m->reduced = rg_member_n_up(m) < m->wait_for;
     plan.epoch = (struct rg_epoch){.boot = m->hello.boot, .n = m->last.n + 1};
     assert(rg_member_plan_fault(m, &plan) == NULL);
     m->unplanned = 0;
@@ -241,6 +259,7 @@ static void propose(struct rg_membership *m)
 void rg_member_head_consider(struct rg_membership *m)
 {
     check_commit_wait(m);
+    check_back(m);
     if (m->state == RG_EPOCH_NONE && may_plan(m))
         propose(m);
 }

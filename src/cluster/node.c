@@ -252,6 +252,7 @@ enum rg_code rg_node_open_membership(struct rg_node *n, struct rg_err *err)
         .hello = &n->hello,
         .wait_for = wait < 0 || wait >= n->discovery.n ? n->discovery.n - 1 : (uint32_t)wait,
         .settle_ms = RG_NODE_SETTLE_MS,
+        .grace_ms = n->options.grace_ms,
         .stuck_ms = n->options.stuck_ms,
         .propose = rg_node_propose,
         .ud = n};

@@ -32,7 +32,7 @@ struct rg_node_options {
     int64_t wait_for;    /* -1: all peers of the file */
     const char *layers;  /* --layers, or NULL */
     bool overcommit;
-    int64_t stuck_ms;
+    int64_t stuck_ms, grace_ms;
     struct rg_backend_options backend; /* activations: the head's count for all */
 };
 
