@@ -10,8 +10,11 @@
  *            only hand them on.
  * Admission  a request waits in a queue (RG_LIMIT_QUEUE, then RG_E_LIMIT from submit) until blocks
  *            for its prompt and its max_tokens are free: an admitted one never runs out of memory.
- * Lost       when the pipeline says RG_E_PEER, every request ends with that error and its reason,
- *            and submit returns it at once, until the pipeline is well again.
+ * Lost       when the pipeline says RG_E_PEER, its KV is gone, and the requests outlive it: each is
+ *            told once (RG_EVENT_LOST) and waits, what is submitted queues, and when the pipeline is
+ *            well again each is computed anew from its prompt and the tokens that it had, to the
+ *            same ones.  After node_timeout_ms all end with that error and its reason, and submit
+ *            returns it at once, until the pipeline is well again.
  * Broken     when the pipeline says that no step can be right any more (a file of the weights was
  *            changed under it), every request ends with its error, and so does every later submit.
  * Cancel     takes effect before the next step; the END event says RG_END_CANCELED.  Its rows that
@@ -32,13 +35,16 @@ struct rg_engine_options {
     uint32_t context;    /* positions of one sequence, prompt and answer */
     uint32_t parallel;   /* sequences at once */
     uint32_t chunk_rows; /* prefill rows per step; 0: 512 */
-    int64_t node_timeout_ms; /* requests outlive a lost pipeline for so long; 0: they end at once */
+    /* Requests wait for a lost pipeline for so long, from its loss on; 0: they end at once, if it
+     * is not well again by then. */
+    int64_t node_timeout_ms;
 };
 
 enum rg_event_kind {
     RG_EVENT_PREFILL, /* progress: done of total prompt tokens */
     RG_EVENT_TOKEN,   /* one sampled token, the end-of-sequence token included */
-    RG_EVENT_LOST,    /* another node is lost, err says which: the request waits, then goes on */
+    RG_EVENT_LOST,    /* another node is lost, err says which: the request waits, then goes on.
+                         PREFILL may begin anew, also without it: a loss may be over at once */
     RG_EVENT_END
 };
 
@@ -80,7 +86,7 @@ RG_CHECKED enum rg_code rg_engine_open(struct rg_engine **out, struct rg_pipelin
 /* Ends every request with RG_END_CANCELED, then stops the thread. */
 void rg_engine_close(struct rg_engine *e); /* accepts NULL */
 
-/* RG_E_PEER: lost, for now; RG_E_IO: broken; RG_E_LIMIT: queue full (try again later);
+/* RG_E_PEER: lost for too long, for now; RG_E_IO: broken; RG_E_LIMIT: queue full (try again later);
  * RG_E_USAGE: n_tokens >= context. */
 RG_CHECKED enum rg_code rg_engine_submit(struct rg_engine *e, const struct rg_request *request,
                                          uint64_t *id, struct rg_err *err);
@@ -99,8 +105,8 @@ struct rg_engine_stats {
  * second.  Any thread. */
 bool rg_engine_is_broken(struct rg_engine *e, struct rg_err *why);
 
-/* True while requests are refused because of a lost node, with the reason: it passes.  Any
- * thread. */
+/* True while requests wait, or are refused, because of a lost node, with the reason: it passes.
+ * Any thread. */
 bool rg_engine_is_lost(struct rg_engine *e, struct rg_err *why);
 
 /* The pipeline's state changed: an idle engine looks at once.  Any thread. */

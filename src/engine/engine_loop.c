@@ -173,10 +173,20 @@ static void tell_lost(struct rg_engine *e, const struct rg_err *why)
     }
 }
 
-/* Notes what the pipeline said; true when that is news. */
+/* What the next loss has to be told to; lock held. */
+static void forget_told(struct rg_engine *e)
+{
+    for (uint32_t i = 0; i < e->stats.running; i++)
+        e->running[i]->told_lost = false;
+    for (struct rg_sequence *q = e->waiting_first; q; q = q->next)
+        q->told_lost = false;
+}
+
+/* Notes and logs what the pipeline said; true when requests can wait for it no longer. */
 static bool note(struct rg_engine *e, enum rg_code code, const struct rg_err *why)
 {
-    bool was_lost;
+    struct rg_engine_stats stats;
+    bool was_lost, gave_up;
 
     pthread_mutex_lock(&e->lock);
     was_lost = e->is_lost;
@@ -186,12 +196,18 @@ static bool note(struct rg_engine *e, enum rg_code code, const struct rg_err *wh
         e->lost_ns = rg_clock_ns();
     if (code != RG_OK)
         e->why = *why;
-    for (uint32_t i = 0; i < e->stats.running && !e->is_lost; i++)
-        e->running[i]->told_lost = false;
-    for (struct rg_sequence *q = e->waiting_first; q && !e->is_lost; q = q->next)
-        q->told_lost = false;
+    if (!e->is_lost)
+        forget_told(e);
+    gave_up = e->is_broken || rg_engine_gave_up(e);
+    stats = e->stats;
     pthread_mutex_unlock(&e->lock);
-    return e->is_broken || was_lost != e->is_lost;
+    if (e->is_broken || was_lost != e->is_lost)
+        rg_log(e->is_broken ? RG_LOG_ERROR
+               : e->is_lost ? RG_LOG_WARN
+                            : RG_LOG_INFO,
+               "engine", code == RG_OK ? "steps can be computed again" : why->message,
+               "running=%u waiting=%u", stats.running, stats.waiting);
+    return gave_up;
 }
 
 bool rg_engine_check(struct rg_engine *e)
@@ -208,17 +224,9 @@ bool rg_engine_check(struct rg_engine *e)
         /* It says once that it was lost and is well again. */
         code = rg_pipeline_check(e->pipeline, &why);
     }
-    if (note(e, code, &why))
-        rg_log(e->is_broken ? RG_LOG_ERROR
-               : e->is_lost ? RG_LOG_WARN
-                            : RG_LOG_INFO,
-               "engine", code == RG_OK ? "steps can be computed again" : why.message,
-               "running=%u waiting=%u", e->stats.running, e->stats.waiting);
+    gave_up = note(e, code, &why);
     if (code == RG_OK)
         return true;
-    pthread_mutex_lock(&e->lock);
-    gave_up = e->is_broken || rg_engine_gave_up(e);
-    pthread_mutex_unlock(&e->lock);
     if (gave_up)
         rg_engine_end_all(e, &why);
     else

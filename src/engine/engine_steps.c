@@ -253,7 +253,8 @@ void rg_engine_drain(struct rg_engine *e)
 
 /* One sequence that was in a step that failed: a value that is not finite (RG_E_INTERNAL) is one
  * sequence's own trouble, but fails the step for all.  Each is computed again alone, to the same
- * bits, and only the guilty one ends.  False when everything has ended. */
+ * bits, and only the guilty one ends.  False when the pipeline is lost or broken: nobody is in
+ * trouble any more. */
 static bool save(struct rg_engine *e, struct rg_sequence *q)
 {
     struct rg_err err = q->trouble;

@@ -116,7 +116,8 @@ void rg_sequence_tell_prefill(const struct rg_sequence *q)
 {
     struct rg_event event = event_of(q, RG_EVENT_PREFILL);
 
-    event.done = q->n_computed;
+    /* After a loss the rows of its answer may come with the last ones of its prompt. */
+    event.done = q->n_computed < q->n_prompt ? q->n_computed : q->n_prompt;
     event.total = q->n_prompt;
     q->on_event(q->ud, &event);
 }

@@ -6,11 +6,13 @@
 #ifndef TESTS_SUPPORT_ENGINE_WATCH_H
 #define TESTS_SUPPORT_ENGINE_WATCH_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
 
 #include <pthread.h>
+#include <unistd.h>
 
 #include "support/token_hash.h"
 #include "base/mem.h"
@@ -26,6 +28,7 @@ struct watch {
     uint32_t n_tokens, n_eos;
     uint32_t prefill_done;
     uint32_t n_lost;     /* LOST events */
+    uint32_t loss;       /* the number of the one that it was told last */
     bool may_begin_anew; /* the pipeline may be lost without a word */
     uint32_t n_ends;
     enum rg_end_reason reason;
@@ -37,6 +40,7 @@ struct watch {
 static pthread_mutex_t watch_lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t watch_change = PTHREAD_COND_INITIALIZER;
 static uint32_t n_ended;
+static atomic_uint loss_number; /* of the pipeline's losses that lasted; counted by its fake */
 
 static inline void on_event(void *ud, const struct rg_event *event)
 {
@@ -60,6 +64,9 @@ static inline void on_event(void *ud, const struct rg_event *event)
         w->allocations = rg_mem_count();
         break;
     case RG_EVENT_LOST:
+        assert_int_equal(event->err.code, RG_E_PEER);
+        assert_true(atomic_load(&loss_number) > w->loss); /* each is told once */
+        w->loss = atomic_load(&loss_number);
         w->n_lost++;
         w->prefill_done = 0;
         break;
@@ -79,6 +86,14 @@ static inline void await_end(const struct watch *w)
 {
     pthread_mutex_lock(&watch_lock);
     while (w->n_ends == 0)
+        pthread_cond_wait(&watch_change, &watch_lock);
+    pthread_mutex_unlock(&watch_lock);
+}
+
+static inline void await_lost(const struct watch *w, uint32_t n)
+{
+    pthread_mutex_lock(&watch_lock);
+    while (w->n_lost < n && w->n_ends == 0)
         pthread_cond_wait(&watch_change, &watch_lock);
     pthread_mutex_unlock(&watch_lock);
 }
@@ -149,6 +164,22 @@ static inline void expect_idle(struct rg_engine *e)
     struct rg_engine_stats stats;
 
     rg_engine_stats(e, &stats);
+    assert_int_equal(stats.running, 0);
+    assert_int_equal(stats.waiting, 0);
+    assert_int_equal(stats.blocks_used, 0);
+}
+
+/* Ended requests may have steps under way: their blocks come back with them. */
+static inline void await_idle(struct rg_engine *e)
+{
+    struct rg_engine_stats stats;
+
+    for (int i = 0; i < 5000; i++) {
+        rg_engine_stats(e, &stats);
+        if (stats.blocks_used == 0)
+            break;
+        usleep(1000);
+    }
     assert_int_equal(stats.running, 0);
     assert_int_equal(stats.waiting, 0);
     assert_int_equal(stats.blocks_used, 0);

@@ -37,6 +37,13 @@ struct fake {
 
 static struct fake fake; /* one at a time; too large for the stack */
 
+/* A pipeline that was lost and is well again has other nodes, or the same with nothing in them. */
+static inline void lose_kv(struct fake *f)
+{
+    if (f->fail_code == RG_E_PEER)
+        memset(f->kv, 0x5a, sizeof(f->kv));
+}
+
 static inline enum rg_code fake_submit(struct rg_pipeline *p, struct rg_pipe_step *step,
                                        struct rg_err *err)
 {
@@ -44,8 +51,10 @@ static inline enum rg_code fake_submit(struct rg_pipeline *p, struct rg_pipe_ste
 
     assert_null(f->pending);
     f->n_steps++;
-    if (f->fail_submit && f->n_steps == f->fail_at)
+    if (f->fail_submit && f->n_steps == f->fail_at) {
+        lose_kv(f);
         return rg_fail(err, f->fail_code, "no step can be taken");
+    }
     f->pending = step;
     return RG_OK;
 }
@@ -110,8 +119,10 @@ static inline enum rg_code fake_collect(struct rg_pipeline *p, struct rg_pipe_st
     f->pending = NULL;
     if (atomic_load(&f->is_broken))
         return rg_fail(err, RG_E_INTERNAL, "nothing but zeros");
-    if (f->n_steps == f->fail_at)
+    if (f->n_steps == f->fail_at) {
+        lose_kv(f);
         return rg_fail(err, f->fail_code, "a peer is lost");
+    }
     if ((*step)->batch.n_rows > f->rows_most)
         f->rows_most = (*step)->batch.n_rows;
     if ((*step)->batch.n_seqs > f->seqs_most)

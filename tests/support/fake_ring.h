@@ -15,6 +15,7 @@
 
 #include <unistd.h>
 
+#include "support/engine_watch.h"
 #include "support/token_hash.h"
 #include "engine/engine.h"
 
@@ -40,8 +41,11 @@ struct fake_ring {
     uint32_t glitch_chance; /* a step: RG_E_INTERNAL, though nothing is wrong with it */
     uint32_t memory_chance; /* a step: RG_E_NOMEM */
     uint32_t lose_chance;   /* a submit or a collect: the ring is lost */
-    uint32_t stay_chance;   /* a check: it stays lost */
+    atomic_uint stay_chance; /* a check: it stays lost */
+    uint32_t losses_most;   /* by chance; 0: any number */
     bool changes_shape;     /* depth and stages change when it forms again */
+    bool stays;             /* the present loss was seen by a check, and lasts */
+    _Atomic(struct rg_engine *) hurries; /* it looks again at once while the ring stays lost */
     atomic_bool is_lost;
     atomic_bool is_new; /* it was lost and formed again meanwhile: said once */
     atomic_bool is_gated; /* collects wait until allowed lets one through */
@@ -145,7 +149,8 @@ static inline enum rg_code ring_lost(struct rg_err *err)
 
 static inline void ring_lose(struct fake_ring *r)
 {
-    if (!ring_chance(r, r->lose_chance))
+    if (!ring_chance(r, r->lose_chance) ||
+        (r->losses_most > 0 && atomic_load(&r->n_lost) >= r->losses_most))
         return;
     r->is_lost = true;
     atomic_fetch_add(&r->n_lost, 1);
@@ -171,6 +176,21 @@ static inline void ring_count(struct fake_ring *r)
         r->deepest = r->n_queued;
 }
 
+/* Other nodes, or the same with nothing in them. */
+static inline void ring_lose_kv(struct fake_ring *r)
+{
+    memset(r->kv, 0x5a, sizeof(r->kv));
+}
+
+/* It was lost and has formed again: said once, with everything under way gone. */
+static inline bool ring_is_new(struct fake_ring *r)
+{
+    if (!atomic_exchange(&r->is_new, false))
+        return false;
+    ring_lose_kv(r);
+    return true;
+}
+
 static inline enum rg_code ring_submit(struct rg_pipeline *p, struct rg_pipe_step *step,
                                        struct rg_err *err)
 {
@@ -179,7 +199,7 @@ static inline enum rg_code ring_submit(struct rg_pipeline *p, struct rg_pipe_ste
     assert_true(r->n_queued < p->depth);
     if (!r->is_lost)
         ring_lose(r);
-    if (r->is_lost || atomic_exchange(&r->is_new, false))
+    if (r->is_lost || (r->n_queued == 0 && ring_is_new(r)))
         return ring_lost(err);
     r->queue[r->n_queued++] = (struct ring_step){.step = step};
     ring_count(r);
@@ -234,19 +254,34 @@ static inline enum rg_code ring_collect(struct rg_pipeline *p, struct rg_pipe_st
     return code == RG_OK ? RG_OK : rg_fail(err, code, "a step failed");
 }
 
+static inline void ring_stay(struct fake_ring *r)
+{
+    struct rg_engine *e = atomic_load(&r->hurries);
+
+    if (!r->stays)
+        atomic_fetch_add(&loss_number, 1);
+    r->stays = true;
+    if (e)
+        rg_engine_wake(e);
+}
+
 static inline enum rg_code ring_check(struct rg_pipeline *p, struct rg_err *err)
 {
     struct fake_ring *r = (struct fake_ring *)p;
 
     assert_int_equal(r->n_queued, 0);
-    if (atomic_exchange(&r->is_new, false))
+    if (ring_is_new(r))
         return ring_lost(err);
-    if (!r->is_lost)
+    if (!r->is_lost) {
+        r->stays = false;
         return RG_OK;
-    if (ring_chance(r, r->stay_chance))
+    }
+    if (ring_chance(r, r->stay_chance)) {
+        ring_stay(r);
         return ring_lost(err);
-    r->is_lost = false;
-    memset(r->kv, 0, sizeof(r->kv)); /* other nodes, or the same with nothing in them */
+    }
+    r->is_lost = r->stays = false;
+    ring_lose_kv(r);
     if (r->changes_shape) {
         p->depth = 1 + ring_random(&r->seed, RING_DEPTH_MOST);
         p->stages = 1 + ring_random(&r->seed, p->depth);
@@ -273,6 +308,15 @@ static inline void ring_setup(uint64_t seed, uint32_t depth, uint32_t stages, ui
                                      .n_blocks = n_blocks,
                                      .block_tokens = RING_BLOCK_TOKENS};
     ring.seed = seed;
+}
+
+static inline struct rg_engine *open_ring_engine(struct rg_engine_options options)
+{
+    struct rg_engine *e;
+
+    assert_int_equal(rg_engine_open(&e, &ring.base, &options, NULL), RG_OK);
+    atomic_store(&ring.hurries, ring.stay_chance < RING_CHANCES ? e : NULL);
+    return e;
 }
 
 #endif

@@ -266,6 +266,9 @@ struct part {
 
 static const char demo_model[] = RENGA_SOURCE_DIR "/config/demo-model";
 static const struct rg_backend_options one_thread = {.threads = 1};
+/* What a plan says, of a pipeline of 3 blocks of 64 tokens. */
+static const struct rg_engine_options fits = {.context = 192, .parallel = 1, .chunk_rows = 16};
+static const struct rg_engine_options too_long = {.context = 193, .parallel = 1, .chunk_rows = 16};
 
 static void open_part(struct part *p)
 {
@@ -311,7 +314,7 @@ static void an_attached_pipeline_answers_as_one_node_does(void **state)
     open_part(&part);
     assert_int_equal(rg_llm_open_text(&l, &options, NULL), RG_OK);
     assert_null(l->engine);
-    assert_int_equal(rg_llm_attach(l, pipeline_of(&part, 3), &(struct rg_engine_options){192, 1, 16, 0}, NULL), RG_OK);
+    assert_int_equal(rg_llm_attach(l, pipeline_of(&part, 3), &fits, NULL), RG_OK);
     assert_non_null(l->engine);
     assert_null(l->model);
     assert_null(l->backend);
@@ -335,7 +338,7 @@ static void a_pipeline_that_cannot_be_attached_is_closed(void **state)
     open_part(&part);
     assert_int_equal(rg_llm_open_text(&l, &options, NULL), RG_OK);
     live = rg_mem_live();
-    assert_int_equal(rg_llm_attach(l, pipeline_of(&part, 3), &(struct rg_engine_options){193, 1, 16, 0}, &err), RG_E_FIT);
+    assert_int_equal(rg_llm_attach(l, pipeline_of(&part, 3), &too_long, &err), RG_E_FIT);
     assert_null(l->engine);
     assert_int_equal(rg_mem_live(), live);
     for (n = 1; n < 100; n++) {
@@ -343,7 +346,7 @@ static void a_pipeline_that_cannot_be_attached_is_closed(void **state)
         enum rg_code code;
 
         rg_mem_fail_at(n);
-        code = rg_llm_attach(l, pipeline, &(struct rg_engine_options){192, 1, 16, 0}, NULL);
+        code = rg_llm_attach(l, pipeline, &fits, NULL);
         rg_mem_fail_at(0);
         if (code == RG_OK)
             break;

@@ -1,5 +1,6 @@
 /* steps_under_way_test.c - the engine over a pipeline that holds several steps: the same tokens as
- * with one, whatever is canceled, fails or is lost meanwhile. */
+ * with one, whatever is canceled, fails or is lost meanwhile.  More of losses is in
+ * lost_pipeline_test.c. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -23,30 +24,6 @@ enum { REQUESTS_MOST = 20 };
 
 static struct watch watches[REQUESTS_MOST];
 
-/* Ended requests may have steps under way: their blocks come back with them. */
-static void await_idle(struct rg_engine *e)
-{
-    struct rg_engine_stats stats;
-
-    for (int i = 0; i < 5000; i++) {
-        rg_engine_stats(e, &stats);
-        if (stats.blocks_used == 0)
-            break;
-        usleep(1000);
-    }
-    assert_int_equal(stats.running, 0);
-    assert_int_equal(stats.waiting, 0);
-    assert_int_equal(stats.blocks_used, 0);
-}
-
-static struct rg_engine *open_ring_engine(struct rg_engine_options options)
-{
-    struct rg_engine *e;
-
-    assert_int_equal(rg_engine_open(&e, &ring.base, &options, NULL), RG_OK);
-    return e;
-}
-
 /* ---- any mix ----------------------------------------------------------------------------- */
 
 struct mix {
@@ -54,7 +31,8 @@ struct mix {
     uint32_t n;
     uint32_t max_tokens[REQUESTS_MOST];
     bool is_canceled[REQUESTS_MOST], is_poisoned[REQUESTS_MOST], is_refused[REQUESTS_MOST];
-    bool may_fail; /* for want of memory, or with a lost node */
+    bool may_be_lost; /* without a deadline for it to be well again */
+    bool may_fail;    /* for want of memory, or with a lost node */
 };
 
 static struct rg_engine *begin_mix(struct mix *m, uint64_t seed)
@@ -77,8 +55,10 @@ static struct rg_engine *begin_mix(struct mix *m, uint64_t seed)
         ring.lose_chance = 1 + ring_random(&m->seed, 30);
         ring.stay_chance = ring_random(&m->seed, 2) * 300;
         ring.changes_shape = true;
+        m->may_be_lost = ring_random(&m->seed, 2) == 0;
+        options.node_timeout_ms = m->may_be_lost ? 0 : 3600000;
     }
-    m->may_fail = ring.memory_chance > 0 || ring.lose_chance > 0;
+    m->may_fail = ring.memory_chance > 0 || m->may_be_lost;
     m->n = 1 + ring_random(&m->seed, REQUESTS_MOST);
     return open_ring_engine(options);
 }
@@ -90,6 +70,7 @@ static void ask(struct mix *m, struct rg_engine *e, uint32_t i)
     enum rg_code code;
 
     fill_prompt(w, 1 + ring_random(&m->seed, 60), (uint32_t)m->seed);
+    w->may_begin_anew = ring.lose_chance > 0;
     m->max_tokens[i] = 1 + ring_random(&m->seed, 30);
     m->is_poisoned[i] = ring_random(&m->seed, 12) == 0;
     if (m->is_poisoned[i])
@@ -98,9 +79,9 @@ static void ask(struct mix *m, struct rg_engine *e, uint32_t i)
     m->is_refused[i] = code != RG_OK;
     if (code == RG_OK)
         return;
+    assert_true(m->may_be_lost);
     assert_int_equal(code, RG_E_PEER);
     assert_string_equal(err.message, "node 2 is lost");
-    rg_engine_wake(e);
 }
 
 static void cancel_some(struct mix *m, struct rg_engine *e, uint32_t n_asked)
@@ -340,93 +321,6 @@ static void closing_takes_back_what_is_under_way(void **state)
         expect_end(&watches[i], RG_END_CANCELED, watches[i].n_tokens);
 }
 
-/* ---- a lost pipeline ----------------------------------------------------------------------- */
-
-static void a_lost_pipeline_refuses_until_it_is_well_again(void **state)
-{
-    struct rg_engine_stats stats;
-    struct rg_engine *e;
-    struct rg_err why;
-    int tries = 0;
-
-    (void)state;
-    ring_setup(7, 4, 2, 32);
-    ring.is_gated = true;
-    e = open_ring_engine(
-        (struct rg_engine_options){.context = 96, .parallel = 2, .chunk_rows = 8});
-    for (uint32_t i = 0; i < 4; i++) { /* two of them wait */
-        fill_prompt(&watches[i], 80, i);
-        submit(e, &watches[i], 10);
-    }
-    await_gate();
-    ring.stay_chance = RING_CHANCES;
-    atomic_store(&ring.is_lost, true);
-    atomic_store(&ring.is_gated, false);
-    for (uint32_t i = 0; i < 4; i++) {
-        expect_end(&watches[i], RG_END_ERROR, 0);
-        assert_int_equal(watches[i].err.code, RG_E_PEER);
-        assert_string_equal(watches[i].err.message, "node 2 is lost");
-    }
-    await_idle(e);
-    rg_engine_stats(e, &stats);
-    assert_int_equal(stats.steps, 0);
-    assert_false(rg_engine_is_broken(e, &why));
-    fill_prompt(&watches[0], 20, 1);
-    assert_int_equal(submit_with_eos(e, &watches[0], 3, -1, &why), RG_E_PEER);
-    assert_string_equal(why.message, "node 2 is lost");
-    rg_engine_wake(e); /* nothing has changed */
-    usleep(20000);
-    assert_int_equal(submit_with_eos(e, &watches[0], 3, -1, &why), RG_E_PEER);
-    atomic_store(&ring.is_lost, false);
-    rg_engine_wake(e);
-    while (submit_with_eos(e, &watches[0], 3, -1, &why) == RG_E_PEER && tries++ < 500)
-        usleep(1000); /* half of what an idle engine's turn takes */
-    expect_end(&watches[0], RG_END_LENGTH, 3);
-    rg_engine_close(e);
-}
-
-static void an_engine_whose_pipeline_was_never_there_refuses_too(void **state)
-{
-    struct rg_engine *e;
-    struct rg_err why;
-
-    (void)state;
-    ring_setup(8, 2, 2, 32);
-    ring.stay_chance = RING_CHANCES;
-    ring.is_lost = true;
-    e = open_ring_engine(
-        (struct rg_engine_options){.context = 96, .parallel = 2, .chunk_rows = 8});
-    for (int i = 0; i < 2; i++) {
-        fill_prompt(&watches[0], 20, 1);
-        if (submit_with_eos(e, &watches[0], 3, -1, &why) == RG_OK) {
-            expect_end(&watches[0], RG_END_ERROR, 0); /* it came before the engine had looked */
-            why = watches[0].err;
-        }
-        assert_int_equal(why.code, RG_E_PEER);
-        assert_string_equal(why.message, "node 2 is lost");
-    }
-    rg_engine_close(e);
-    assert_int_equal(atomic_load(&ring.n_collected), 0);
-}
-
-static void an_idle_engine_does_not_mind_a_pipeline_that_formed_again(void **state)
-{
-    struct rg_engine *e;
-
-    (void)state;
-    ring_setup(11, 3, 2, 32);
-    e = open_ring_engine(
-        (struct rg_engine_options){.context = 96, .parallel = 2, .chunk_rows = 8});
-    for (uint32_t i = 0; i < 3; i++) {
-        fill_prompt(&watches[i], 20, i);
-        submit(e, &watches[i], 3);
-        expect_end(&watches[i], RG_END_LENGTH, 3);
-        await_idle(e);
-        atomic_store(&ring.is_new, true);
-    }
-    rg_engine_close(e);
-}
-
 /* ---- being alive, and short memory --------------------------------------------------------- */
 
 static int64_t silence_ns(struct rg_engine *e)
@@ -505,9 +399,6 @@ int main(void)
         cmocka_unit_test(decode_rows_slip_between_the_chunks_of_a_prompt),
         cmocka_unit_test(cancel_ends_at_once_and_keeps_blocks_until_its_steps_are_back),
         cmocka_unit_test(closing_takes_back_what_is_under_way),
-        cmocka_unit_test(a_lost_pipeline_refuses_until_it_is_well_again),
-        cmocka_unit_test(an_engine_whose_pipeline_was_never_there_refuses_too),
-        cmocka_unit_test(an_idle_engine_does_not_mind_a_pipeline_that_formed_again),
         cmocka_unit_test(a_slow_node_is_not_a_stuck_engine),
         cmocka_unit_test(without_memory_fewer_steps_are_under_way),
         cmocka_unit_test(any_mix_of_prompts_cancels_and_failures_gives_the_right_tokens),
