@@ -27,6 +27,7 @@ struct fake_script {
     atomic_int    hold;       /* nothing happens while it is 1 */
     int           fail_after; /* tokens; -1: never */
     enum rg_code  fail_code;
+    int           lose_after; /* tokens; then a node is lost, and is back at once; -1: never */
     enum rg_code  submit_code;
     const char   *literals;   /* the template's own text; NULL: the roles system, user, assistant */
     char          first_role[16]; /* of the last rendering's first message */
@@ -148,7 +149,7 @@ enum rg_code rg_chat_render(const struct rg_chat *c, const struct rg_json *reque
 /* ---- engine ---- */
 
 struct fake_request {
-    bool               used, canceled;
+    bool               used, canceled, told_lost;
     uint64_t           id;
     uint32_t           choice, n_prompt, n_done, max_tokens;
     struct rg_sampling sampling;
@@ -204,6 +205,15 @@ static void fake_token(struct fake_request *r, int32_t id)
     r->on_event(r->ud, &event);
 }
 
+static void fake_lose(struct fake_request *r)
+{
+    struct rg_event event = {.kind = RG_EVENT_LOST, .request = r->id};
+
+    rg_fail(&event.err, RG_E_PEER, "n2 is lost:\nreset");
+    r->told_lost = true;
+    r->on_event(r->ud, &event);
+}
+
 static void fake_turn(struct rg_engine *e, struct fake_request *r)
 {
     const size_t len = fake.answer_len ? fake.answer_len : strlen(fake.answer);
@@ -216,6 +226,8 @@ static void fake_turn(struct rg_engine *e, struct fake_request *r)
             .kind = RG_EVENT_PREFILL, .request = r->id, .done = 1, .total = r->n_prompt};
 
         r->on_event(r->ud, &event);
+    } else if (!r->told_lost && fake.lose_after >= 0 && r->n_done == (uint32_t)fake.lose_after) {
+        fake_lose(r);
     } else if (fake.fail_after >= 0 && r->n_done == (uint32_t)fake.fail_after) {
         fake_end(e, r, RG_END_ERROR, fake.fail_code);
     } else if (r->n_done >= r->max_tokens) {
@@ -332,7 +344,7 @@ static void fake_reset(void)
     fake.answer_len = 0;
     atomic_store(&fake.delay_us, 0);
     atomic_store(&fake.hold, 0);
-    fake.fail_after = -1;
+    fake.fail_after = fake.lose_after = -1;
     fake.fail_code = fake.submit_code = fake.render_code = RG_OK;
     fake.uses = NULL;
     fake.endless = false;

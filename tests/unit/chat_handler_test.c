@@ -303,6 +303,64 @@ static void a_waiting_stream_gets_comments(void **state)
     close_client(&c);
 }
 
+/* ---- a lost node ---- */
+
+/* Before the first token, and among the others. */
+static void a_stream_that_waits_for_a_node_says_so_once_and_goes_on(void **state)
+{
+    static const char waiting[] = ": waiting: n2 is lost: reset\n\n";
+    struct client     c;
+    char              text[100];
+
+    (void)state;
+    for (int at = 0; at < 6; at++) {
+        fake.lose_after = at;
+        open_client(&c);
+        send_chat(&c, "\"stream\":true,\"n\":2");
+        receive_until(&c, "data: [DONE]\n\n");
+        expect_text(&c, "HTTP/1.1 200 OK");
+        assert_int_equal(count_text(c.data, waiting), 2); /* one for each choice */
+        for (int i = 0; i < 2; i++) {
+            join_deltas(c.data, i, text, sizeof text);
+            assert_string_equal(text, "Hello!");
+        }
+        close_client(&c);
+    }
+}
+
+static void a_whole_answer_says_nothing_of_waiting(void **state)
+{
+    struct client c;
+
+    (void)state;
+    fake.lose_after = 3;
+    open_client(&c);
+    send_chat(&c, "\"temperature\":0");
+    receive_until(&c, "\"usage\":");
+    expect_text(&c, "HTTP/1.1 200 OK");
+    expect_text(&c, "\"content\":\"Hello!\"");
+    assert_null(strstr(c.data, "waiting"));
+    assert_null(strstr(c.data, "lost"));
+    close_client(&c);
+}
+
+static void a_node_that_stays_lost_ends_the_stream_with_its_error(void **state)
+{
+    struct client c;
+    const char   *comment;
+
+    (void)state;
+    fake.lose_after = fake.fail_after = 3;
+    fake.fail_code = RG_E_PEER;
+    open_client(&c);
+    send_chat(&c, "\"stream\":true");
+    receive_until(&c, "data: [DONE]\n\n");
+    comment = strstr(c.data, ": waiting: ");
+    assert_non_null(comment);
+    assert_non_null(strstr(comment, "\"code\":\"node_lost\""));
+    close_client(&c);
+}
+
 /* ---- memory ---- */
 
 /* Whatever allocation fails, the connection ends, nothing is left and the next request works. */
@@ -351,6 +409,9 @@ int main(void)
         TEST(a_client_that_leaves_does_not_disturb_the_others),
         TEST(a_client_that_does_not_read_is_cut_off),
         TEST(a_waiting_stream_gets_comments),
+        TEST(a_stream_that_waits_for_a_node_says_so_once_and_goes_on),
+        TEST(a_whole_answer_says_nothing_of_waiting),
+        TEST(a_node_that_stays_lost_ends_the_stream_with_its_error),
         TEST(survives_every_failed_allocation),
     };
 

@@ -20,6 +20,8 @@ static struct {
     enum rg_code       code;
     uint32_t           prefill_done;
     bool               lost;
+    uint32_t           n_waits;
+    struct rg_err      why;
     struct rg_inbox   *inbox;
 } got;
 
@@ -32,6 +34,9 @@ static void on_news(struct rg_slot *slot, const struct rg_inbox_news *news)
     got.n_tokens += (uint32_t)news->n_tokens;
     got.prefill_done = news->prefill_done;
     got.lost = news->lost;
+    got.n_waits += news->waits;
+    if (news->waits)
+        got.why = news->why;
     got.code = news->err.code;
     if (!news->ended)
         return;
@@ -135,12 +140,44 @@ static void a_lost_token_is_told_before_the_end(void **state)
     assert_int_equal(got.n_ends, 1);
 }
 
+static void waiting_is_told_once_with_its_reason(void **state)
+{
+    struct rg_event       lost = {.kind = RG_EVENT_LOST};
+    const struct rg_event token = {.kind = RG_EVENT_TOKEN};
+    const struct rg_event end = {.kind = RG_EVENT_END, .reason = RG_END_STOP};
+    struct rg_slot        slot;
+    uv_loop_t             loop;
+
+    (void)state;
+    open_inbox(&loop, &slot);
+    rg_inbox_on_event(&slot, &token);
+    rg_fail(&lost.err, RG_E_PEER, "n2 is lost");
+    rg_inbox_on_event(&slot, &lost);
+    (void)uv_run(&loop, UV_RUN_ONCE);
+    assert_int_equal(got.n_tokens, 1);
+    assert_int_equal(got.n_waits, 1);
+    assert_string_equal(got.why.message, "n2 is lost");
+    rg_inbox_on_event(&slot, &token); /* it goes on */
+    (void)uv_run(&loop, UV_RUN_ONCE);
+    assert_int_equal(got.n_news, 2);
+    assert_int_equal(got.n_waits, 1);
+    rg_inbox_on_event(&slot, &lost);
+    rg_inbox_on_event(&slot, &end);
+    finish(&loop, &slot);
+    assert_int_equal(got.n_waits, 2);
+    assert_int_equal(got.n_tokens, 2);
+    assert_int_equal(got.n_ends, 1);
+    assert_int_equal(got.reason, RG_END_STOP);
+    assert_int_equal(got.code, RG_OK);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(tokens_arrive_once_and_in_order),
         cmocka_unit_test(a_slot_that_lost_a_token_ends_with_an_error),
         cmocka_unit_test(a_lost_token_is_told_before_the_end),
+        cmocka_unit_test(waiting_is_told_once_with_its_reason),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
