@@ -49,7 +49,7 @@ enum rg_code rg_membership_open(struct rg_membership **out, const struct rg_memb
     m->self = o->self;
     m->wait_for = o->wait_for;
     m->grace_ns = o->grace_ms * RG_NS_PER_MS;
-    m->lost_ns = m->back_ns = -1;
+    m->without_ns = m->back_ns = -1;
     m->settle_ns = o->settle_ms * RG_NS_PER_MS;
     m->stuck_ns = o->stuck_ms * RG_NS_PER_MS;
     m->propose = o->propose;

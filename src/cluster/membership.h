@@ -45,8 +45,9 @@ struct rg_membership_options {
     const struct rg_hello *hello; /* the own; copied.  hello.boot is the epoch's boot */
     uint32_t wait_for;      /* head: other peers that must be up before it plans */
     int64_t settle_ms;      /* head: how long it waits for the rest after that */
-    /* Head: after the end of a plan that ran it waits for lost nodes, then plans without them.  When
-     * they are back, and stay for settle_ms, it plans anew with them. */
+    /* Head: after the end of a plan that ran it waits so long for those of its nodes that are lost,
+     * then plans with whoever is up.  When one of them is back, and one stays for settle_ms, it
+     * ends that plan and makes one with them. */
     int64_t grace_ms;
     int64_t stuck_ms;
     rg_propose_fn *propose; /* head */

@@ -38,6 +38,8 @@ struct rg_member_peer {
     uint64_t layers_done, loaded_bytes, load_bytes;
     bool busy;
     bool in_plan, ready, acked; /* head: of the present epoch */
+    bool wanted;  /* head: it was up when a plan ran: one without it is only for the time being */
+    bool lacking; /* head: the present plan was made without it, though it is wanted */
 };
 
 struct rg_membership {
@@ -68,9 +70,8 @@ struct rg_membership {
 
     /* head, between epochs */
     int64_t enough_ns;     /* enough peers are up since; -1: they are not */
-    int64_t lost_ns;       /* a plan that ran ended then, and none has run since; -1: not so */
-    int64_t back_ns;       /* those that the running plan lacks are back since; -1: they are not */
-    bool reduced;          /* the plan was made without nodes that are waited for */
+    int64_t without_ns;    /* lost nodes are waited for until then; -1: one runs, or none has */
+    int64_t back_ns;       /* some that the running plan lacks are back since; -1: none is */
     int64_t not_before_ns; /* the next plan, after the end of one */
     int64_t retry_ns;      /* the next plan, after none could be made; 0: at once */
     uint32_t fails;        /* plans in a row that ended before they ran */

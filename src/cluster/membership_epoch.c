@@ -130,8 +130,8 @@ static void pause_after(struct rg_membership *m)
         pause_ms = RG_MEMBER_PAUSE_MOST_MS;
     m->not_before_ns = m->now + (ran ? RG_MEMBER_REST_MS : pause_ms) * RG_NS_PER_MS;
     m->enough_ns = m->back_ns = -1;
-    if (m->state == RG_EPOCH_RUNNING && m->lost_ns < 0)
-        m->lost_ns = m->now;
+    if (m->state == RG_EPOCH_RUNNING && m->without_ns < 0)
+        m->without_ns = m->now + m->grace_ns;
 }
 
 void rg_member_end_epoch(struct rg_membership *m, struct rg_member_end end, const char *format,

@@ -36,7 +36,9 @@ static void run(struct rg_membership *m)
     rg_member_emit(m, RG_MEMBER_START, RG_NO_PEER)->epoch = m->plan.epoch;
     rg_member_enter(m, RG_EPOCH_RUNNING);
     m->why[0] = 0;
-    m->lost_ns = -1;
+    m->without_ns = -1;
+    for (uint32_t i = 1; i < m->n_peers; i++)
+        m->peers[i].wanted = m->peers[i].wanted || m->peers[i].state == RG_PEER_UP;
     rg_member_say(m, RG_LOG_INFO, RG_NO_PEER, "plan %llu runs on %u nodes",
                   (unsigned long long)m->plan.epoch.n, m->plan.n_nodes);
 }
@@ -182,36 +184,57 @@ void rg_member_head_hope(struct rg_membership *m)
         m->not_before_ns = soon;
 }
 
-/* Enough peers are up, and the others had their time to come.  Once lost nodes had theirs, whoever
- * is there has to do. */
+static bool wanted_are_up(const struct rg_membership *m)
+{
+    for (uint32_t i = 1; i < m->n_peers; i++)
+        if (m->peers[i].wanted && m->peers[i].state != RG_PEER_UP)
+            return false;
+    return true;
+}
+
+/* Enough peers are up, and the others had their time to come. */
+static bool has_waited(const struct rg_membership *m, uint32_t n_up)
+{
+    const bool enough = m->enough_ns >= 0;
+
+    if (m->without_ns < 0)
+        return enough && (n_up == m->n_peers - 1 || m->now - m->enough_ns >= m->settle_ns);
+    /* A plan ran: whom it had is waited for and nobody else, and in the end nobody. */
+    return (enough && wanted_are_up(m)) || m->now >= m->without_ns;
+}
+
 static bool may_plan(struct rg_membership *m)
 {
     const uint32_t n_up = rg_member_n_up(m);
-    const bool without = m->lost_ns >= 0 && m->now - m->lost_ns >= m->grace_ns;
 
     if (n_up < m->wait_for)
         m->enough_ns = -1;
     else if (m->enough_ns < 0)
         m->enough_ns = m->now;
-    if (!without && (m->enough_ns < 0 || (n_up < m->n_peers - 1 &&
-                                          m->now - m->enough_ns < m->settle_ns)))
-        return false;
-    return m->now >= m->not_before_ns && m->now >= m->retry_ns;
+    return has_waited(m, n_up) && m->now >= m->not_before_ns && m->now >= m->retry_ns;
 }
 
-/* The nodes that the running plan had to do without are back, and stay. */
+static bool one_is_back(const struct rg_membership *m)
+{
+    for (uint32_t i = 1; i < m->n_peers; i++)
+        if (m->peers[i].lacking && m->peers[i].state == RG_PEER_UP)
+            return true;
+    return false;
+}
+
+/* A plan that had to do without a node goes on until that one is back, and stays. */
 static void check_back(struct rg_membership *m)
 {
     const struct rg_member_end end = {RG_E_PEER, RG_NO_PEER, RG_NO_PEER};
 
-    if (m->state != RG_EPOCH_RUNNING || !m->reduced || rg_member_n_up(m) < m->wait_for) {
+    if (m->state != RG_EPOCH_RUNNING || !one_is_back(m)) {
         m->back_ns = -1;
-        return;
-    }
-    if (m->back_ns < 0)
+    } else if (m->back_ns < 0) {
         m->back_ns = m->now;
-    if (m->now - m->back_ns >= m->settle_ns)
-        rg_member_end_epoch(m, end, "all nodes are back: they get layers again");
+    } else if (m->now - m->back_ns >= m->settle_ns) {
+        m->without_ns = m->now; /* who is still lost was waited for */
+        rg_member_end_epoch(m, end, "a lost node is back and gets its layers again");
+    }
 }
 
 static void put_off(struct rg_membership *m, const struct rg_err *err)
@@ -240,7 +263,8 @@ static void propose(struct rg_membership *m)
         put_off(m, &err);
         return;
     }
-    m->reduced = rg_member_n_up(m) < m->wait_for;
+    for (uint32_t i = 1; i < m->n_peers; i++)
+        m->peers[i].lacking = m->peers[i].wanted && m->peers[i].state != RG_PEER_UP;
     plan.epoch = (struct rg_epoch){.boot = m->hello.boot, .n = m->last.n + 1};
     assert(rg_member_plan_fault(m, &plan) == NULL);
     m->unplanned = 0;

@@ -10,11 +10,11 @@
  *            only hand them on.
  * Admission  a request waits in a queue (RG_LIMIT_QUEUE, then RG_E_LIMIT from submit) until blocks
  *            for its prompt and its max_tokens are free: an admitted one never runs out of memory.
- * Lost       when the pipeline says RG_E_PEER, its KV is gone, and the requests outlive it: each is
- *            told once (RG_EVENT_LOST) and waits, what is submitted queues, and when the pipeline is
- *            well again each is computed anew from its prompt and the tokens that it had, to the
- *            same ones.  After node_timeout_ms all end with that error and its reason, and submit
- *            returns it at once, until the pipeline is well again.
+ * Lost       when the pipeline says RG_E_PEER, its KV is gone, and the requests outlive it: each
+ *            is told once (RG_EVENT_LOST) and waits, what is submitted queues, and when the
+ *            pipeline is well again each is computed anew from its prompt and the tokens that it
+ *            had, to the same ones.  After node_timeout_ms all end with that error and its reason,
+ *            and submit returns it at once, until the pipeline is well again.
  * Broken     when the pipeline says that no step can be right any more (a file of the weights was
  *            changed under it), every request ends with its error, and so does every later submit.
  * Cancel     takes effect before the next step; the END event says RG_END_CANCELED.  Its rows that

@@ -72,7 +72,8 @@ static inline enum rg_code propose(void *ud, const struct rg_hello *const *hello
     return RG_OK;
 }
 
-static inline void open_bench(struct bench *b, uint32_t self, uint32_t wait_for)
+static inline void open_bench_with(struct bench *b, uint32_t self, uint32_t wait_for,
+                                   int64_t grace_ms)
 {
     const struct rg_hello hello = hello_of(self);
     const struct rg_membership_options o = {.n_peers = N_PEERS,
@@ -81,12 +82,18 @@ static inline void open_bench(struct bench *b, uint32_t self, uint32_t wait_for)
                                             .hello = &hello,
                                             .wait_for = wait_for,
                                             .settle_ms = 3000,
+                                            .grace_ms = grace_ms,
                                             .stuck_ms = 30000,
                                             .propose = propose,
                                             .ud = b};
 
     *b = (struct bench){.self = self, .now = INT64_C(1000000000)};
     assert_int_equal(rg_membership_open(&b->m, &o, NULL), RG_OK);
+}
+
+static inline void open_bench(struct bench *b, uint32_t self, uint32_t wait_for)
+{
+    open_bench_with(b, self, wait_for, 0);
 }
 
 static inline void close_bench(struct bench *b)
