@@ -1,4 +1,5 @@
-"""A node is lost while it works: who notices, how requests end, and how the ring comes back."""
+"""A node is lost while it works, and requests do not wait for it (--node-timeout 0): who notices, how they end,
+and how the ring comes back.  survive.py is about those that wait."""
 import signal
 import threading
 import time
@@ -9,6 +10,7 @@ from basic import settled
 
 LONG = {"max_tokens": 3500, "logit_bias": NO_END}
 SHORT = {"max_tokens": 30, "logit_bias": NO_END}
+AT_ONCE = ("--node-timeout", 0)
 NOTICE = 5.0  # seconds until a lost node is noticed
 BACK = 10.0   # and until a ring that is whole again serves, loading apart
 
@@ -31,7 +33,7 @@ def begun(ring, node, want, lose):
 def lose_and_come_back(lab, ring, lose, back, restarts=None):
     """The whole story of one fault."""
     want, short = lab.right(lab.tiny(), "Lost", **LONG), lab.right(lab.tiny(), "Short", **SHORT)
-    ring.start()
+    ring.start(*AT_ONCE)
     ring.head.ask(ring.chat("Short", **SHORT)).check_whole(short)
     base = [n.holds() for n in ring.nodes]
     begin = []
@@ -123,7 +125,7 @@ def test_a_worker_killed_under_a_forwarded_stream(lab):
     tiny = lab.tiny()
     want = lab.right(tiny, "Lost", **LONG)
     with lab.ring(3, tiny, lan=True) as ring:
-        ring.start()
+        ring.start(*AT_ONCE)
         reply, seconds = begun(ring, ring.nodes[2], want, ring.nodes[1].kill)
         check(reply.error == "node_lost" and seconds <= NOTICE, reply, seconds)
 
@@ -134,7 +136,7 @@ def test_several_streams_and_a_killed_worker(lab):
     tiny = lab.tiny()
     want = lab.right(tiny, "Lost", **LONG)
     with lab.ring(2, tiny, lan=True) as ring:
-        ring.start("--parallel", 4)
+        ring.start(*AT_ONCE, "--parallel", 4)
         replies = [None] * 8
 
         def ask(i):
@@ -225,7 +227,7 @@ def test_a_worker_told_to_end(lab):
     want, short = lab.right(tiny, "Lost", **LONG), lab.right(tiny, "Short", **SHORT)
     said = []
     with lab.ring(2, tiny, lan=True) as ring:
-        ring.start()
+        ring.start(*AT_ONCE)
         for times in (1, 2):
             def end():
                 for _ in range(times):
@@ -318,7 +320,7 @@ def test_workers_killed_again_and_again(lab):
     tiny = lab.tiny()
     want, short = lab.right(tiny, "Lost", **LONG), lab.right(tiny, "Short", **SHORT)
     with lab.ring(3, tiny, lan=True) as ring:
-        ring.start()
+        ring.start(*AT_ONCE)
         for _ in range(20):
             i, at = rng.randint(1, 2), rng.randint(0, 600)
             lost = []

@@ -32,6 +32,7 @@ class Reply:
 
     def __init__(self):
         self.status, self.body, self.data, self.comments = None, b"", [], 0
+        self.waits = []  # when a comment said that it waits for a node, and what it said
         self.text, self.finish, self.error, self.done = "", None, None, 0
         self.closed = None  # the exception that ended the connection early
         self.began = self.ended = time.monotonic()
@@ -43,6 +44,8 @@ class Reply:
     def take(self, line):
         if line.startswith(b":"):
             self.comments += 1
+            if line.startswith(b": waiting"):
+                self.waits.append((time.monotonic(), line.decode().strip()))
         if not line.startswith(b"data: "):
             return
         payload = line[6:].decode().rstrip("\n")
