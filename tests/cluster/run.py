@@ -2,13 +2,13 @@
 """Tests of a ring: real daemons on hosts of their own (network namespaces), and what goes wrong there.
 
 usage: run.py --binary build/release/renga [--filter TEXT] [--long] [--list]
-              [--smollm2 DIR] [--arm build/aarch64/renga]
+              [--seeds N] [--smollm2 DIR] [--arm build/aarch64/renga]
 
 The oracle of every test: the bytes that a client gets are the answer of one node without faults, or a
-beginning of it and then the error.  --long adds what takes minutes.  --smollm2 is the checkpoint of
-tools/get_smollm2; --arm a renga for 64-bit Arm, run under qemu-aarch64.  What is left out is said.
-Without root the tests run in a user namespace; where that is not allowed either, on loopback addresses
-alone.  The last line is `N passed, N failed`.
+beginning of it and then the error.  --long adds what takes minutes.  --seeds: how often each row of
+survive.py's table.  --smollm2 is the checkpoint of tools/get_smollm2; --arm a renga for 64-bit Arm, run
+under qemu-aarch64.  What is left out is said.  Without root the tests run in a user namespace; where that
+is not allowed either, on loopback addresses alone.  The last line is `N passed, N failed`.
 """
 import argparse
 import os
@@ -34,9 +34,10 @@ import kimi
 import net
 import own_range
 import same_bits
+import survive
 import tls
 
-MODULES = (basic, same_bits, hosts, faults, own_range, growth, tls, grpc_js, hostile, kimi)
+MODULES = (basic, same_bits, hosts, faults, survive, own_range, growth, tls, grpc_js, hostile, kimi)
 
 
 def enter_user_namespace():
@@ -62,6 +63,8 @@ def why_not(fn, lab):
             return "no network namespaces here"
         if what == "drop" and not net.can_drop():
             return "no iptables here (tools/install_packages cluster)"
+        if what == "proxy" and not lab.fault_proxy.exists():
+            return f"no {lab.fault_proxy} (build the target fault_proxy)"
         if what == "smollm2" and not lab.smollm2:
             return "no checkpoint of SmolLM2 (--smollm2)"
         if what == "grpc_js" and not grpc_js.MODULES.exists():
@@ -79,6 +82,7 @@ def main():
     p.add_argument("--filter", default="")
     p.add_argument("--long", action="store_true")
     p.add_argument("--list", action="store_true")
+    p.add_argument("--seeds", type=int)
     p.add_argument("--smollm2", type=Path)
     p.add_argument("--arm", type=Path)
     p.add_argument("--keep", action="store_true", help=argparse.SUPPRESS)
@@ -93,6 +97,8 @@ def main():
     with tempfile.TemporaryDirectory(prefix="renga-cluster-") as scratch:
         os.chmod(scratch, 0o755)
         lab = harness.Lab(args.binary.resolve(), scratch, args.long)
+        lab.fault_proxy = args.binary.resolve().parent / "tests" / "fault_proxy"
+        lab.seeds = args.seeds
         lab.smollm2, lab.arm = args.smollm2, args.arm and args.arm.resolve()
         for name, fn in tests:
             reason = why_not(fn, lab)
