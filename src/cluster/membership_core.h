@@ -38,8 +38,8 @@ struct rg_member_peer {
     uint64_t layers_done, loaded_bytes, load_bytes;
     bool busy;
     bool in_plan, ready, acked; /* head: of the present epoch */
-    bool wanted;  /* head: it was up when a plan ran: one without it is only for the time being */
-    bool lacking; /* head: the present plan was made without it, though it is wanted */
+    bool planned; /* head: it was up when the last plan was made */
+    bool wanted;  /* head: ... when one was made that ran: without it is only for the time being */
 };
 
 struct rg_membership {

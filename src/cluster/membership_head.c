@@ -38,7 +38,7 @@ static void run(struct rg_membership *m)
     m->why[0] = 0;
     m->without_ns = -1;
     for (uint32_t i = 1; i < m->n_peers; i++)
-        m->peers[i].wanted = m->peers[i].wanted || m->peers[i].state == RG_PEER_UP;
+        m->peers[i].wanted = m->peers[i].wanted || m->peers[i].planned;
     rg_member_say(m, RG_LOG_INFO, RG_NO_PEER, "plan %llu runs on %u nodes",
                   (unsigned long long)m->plan.epoch.n, m->plan.n_nodes);
 }
@@ -216,9 +216,12 @@ static bool may_plan(struct rg_membership *m)
 
 static bool one_is_back(const struct rg_membership *m)
 {
-    for (uint32_t i = 1; i < m->n_peers; i++)
-        if (m->peers[i].lacking && m->peers[i].state == RG_PEER_UP)
+    for (uint32_t i = 1; i < m->n_peers; i++) {
+        const struct rg_member_peer *p = &m->peers[i];
+
+        if (p->wanted && !p->planned && p->state == RG_PEER_UP)
             return true;
+    }
     return false;
 }
 
@@ -264,7 +267,7 @@ static void propose(struct rg_membership *m)
         return;
     }
     for (uint32_t i = 1; i < m->n_peers; i++)
-        m->peers[i].lacking = m->peers[i].wanted && m->peers[i].state != RG_PEER_UP;
+        m->peers[i].planned = m->peers[i].state == RG_PEER_UP;
     plan.epoch = (struct rg_epoch){.boot = m->hello.boot, .n = m->last.n + 1};
     assert(rg_member_plan_fault(m, &plan) == NULL);
     m->unplanned = 0;

@@ -179,11 +179,20 @@ static bool all_up(const struct world *w)
     return true;
 }
 
+/* A node that was lost and is back has its place in the plan again. */
+static bool uses_all(const struct world *w)
+{
+    for (uint32_t i = 1; i < w->n_nodes; i++)
+        if (w->had[i] && !w->uses[i])
+            return false;
+    return true;
+}
+
 static bool converged(const struct world *w)
 {
     const struct part *head = &w->nodes[0].part;
 
-    if (!all_up(w) || !head->started)
+    if (!all_up(w) || !head->started || !uses_all(w))
         return false;
     for (uint32_t k = 0; k < head->plan.n_nodes; k++) {
         const struct part *p = &w->nodes[sim_node_at(&head->plan, k)].part;
@@ -209,6 +218,7 @@ static void check_converges(struct world *w)
     } else if (w->converged_at == NEVER) {
         w->converged_at = w->now;
     } else if (w->now - w->converged_at > STABLE_MS * MS) {
+        sim_check_clients(w);
         w->done = true;
     }
 }

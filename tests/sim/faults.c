@@ -121,6 +121,22 @@ static void slow_down(struct world *w, uint32_t a, uint32_t b)
     sim_trace(w, a, "FAULT messages take up to %d ms", (int)w->delay_ms);
 }
 
+static void slow_node(struct world *w, uint32_t i, uint32_t other)
+{
+    static const int64_t slow_ms[] = {20, 100, 300, 800};
+
+    (void)other;
+    w->nodes[i].slow_ms = slow_ms[sim_random(w, 4)];
+    sim_trace(w, i, "FAULT is slow: %d ms", (int)w->nodes[i].slow_ms);
+    sim_at(w, later(w, 500, 12000), (struct event){.kind = EV_UNSLOW, .a = i});
+}
+
+static void repeat_step(struct world *w, uint32_t i, uint32_t other)
+{
+    (void)other;
+    sim_repeat_step(w, i);
+}
+
 static void repeat(struct world *w, uint32_t a, uint32_t b)
 {
     if (w->hostile && w->nodes[a].process == ALIVE)
@@ -129,9 +145,10 @@ static void repeat(struct world *w, uint32_t a, uint32_t b)
 
 typedef void fault_fn(struct world *w, uint32_t node, uint32_t other);
 
-static fault_fn *const faults[] = {crash,     crash,      pause_node, cut_way,      isolate,
-                                   flap,      reset_link, reset_link, break_stream, get_stuck,
-                                   slow_down, repeat,     repeat,     repeat};
+static fault_fn *const faults[] = {crash,     crash,      pause_node,   cut_way,   isolate,
+                                   flap,      reset_link, reset_link,   get_stuck, break_stream,
+                                   slow_down, slow_node,  repeat_step,  repeat,    repeat,
+                                   repeat};
 
 void sim_fault(struct world *w)
 {
@@ -181,6 +198,7 @@ void sim_be_quiet(struct world *w)
         struct node *n = &w->nodes[i];
 
         n->stuck = n->busy = n->part.fails = false;
+        n->slow_ms = 0;
         if (n->part.ready_at > w->now)
             n->part.ready_at = w->now;
         sim_resume(w, i);

@@ -73,6 +73,12 @@ static void happen(struct world *w, const struct event *e)
     case EV_BLOCK:
         sim_block(w, e);
         break;
+    case EV_TURN:
+        sim_turn(w, e);
+        break;
+    case EV_UNSLOW:
+        w->nodes[e->a].slow_ms = 0;
+        break;
     case EV_UNBLOCK:
         sim_unblock(w, e);
         break;
@@ -87,6 +93,8 @@ static void happen(struct world *w, const struct event *e)
 
 static void begin(struct world *w, uint64_t seed, bool trace)
 {
+    static const int64_t graces_ms[] = {0, 200, 1000, 3000, 15000};
+
     memset(w, 0, sizeof *w);
     w->seed = w->random = seed;
     w->trace = trace;
@@ -97,8 +105,10 @@ static void begin(struct world *w, uint64_t seed, bool trace)
         w->odd = 1 + (uint32_t)sim_random(w, w->n_nodes - 1);
     w->wait_for = (uint32_t)sim_random(w, w->n_nodes - (w->odd ? 1 : 0));
     w->need = (uint32_t)sim_random(w, w->n_nodes - (w->odd ? 1 : 0));
+    w->grace_ms = graces_ms[sim_random(w, sizeof graces_ms / sizeof *graces_ms)];
     sim_plan_faults(w);
-    sim_trace(w, NODES_MAX, "%u nodes, waits for %u, needs %u%s", w->n_nodes, w->wait_for, w->need,
+    sim_trace(w, NODES_MAX, "%u nodes, waits for %u, needs %u, %d ms for lost ones%s", w->n_nodes,
+              w->wait_for, w->need, (int)w->grace_ms,
               w->hostile ? ", peers that repeat themselves" : "");
     for (uint32_t i = 0; i < w->n_nodes; i++)
         sim_at(w, (int64_t)sim_random(w, 500) * MS, (struct event){.kind = EV_RESTART, .a = i});
@@ -116,7 +126,7 @@ static void end(struct world *w)
 }
 
 struct totals {
-    uint64_t events, plans, steps;
+    uint64_t events, plans, steps, tokens;
     int64_t slowest; /* from the last fault to a plan that runs everywhere, ns */
     uint64_t slowest_seed;
 };
@@ -138,6 +148,7 @@ static bool run(uint64_t seed, bool trace, struct totals *t)
     t->events += w->order;
     t->plans += w->n_histories;
     t->steps += w->steps_done;
+    t->tokens += w->tokens_told;
     if (!w->failed && w->converged_at - w->quiet_at > t->slowest) {
         t->slowest = w->converged_at - w->quiet_at;
         t->slowest_seed = seed;
@@ -198,8 +209,9 @@ int main(int argc, char **argv)
     for (uint64_t seed = first; seed <= last && failed < (expects_failure ? 1 : 10); seed++, n++)
         failed += !run(seed, trace, &t);
     took = seconds() - began;
-    printf("%.0f histories/s; %llu events, %llu plans, %llu steps\n", (double)n / took,
-           (unsigned long long)t.events, (unsigned long long)t.plans, (unsigned long long)t.steps);
+    printf("%.0f histories/s; %llu events, %llu plans, %llu steps, %llu tokens\n",
+           (double)n / took, (unsigned long long)t.events, (unsigned long long)t.plans,
+           (unsigned long long)t.steps, (unsigned long long)t.tokens);
     printf("the slowest to recover: %.1f s, seed %llu\n", (double)t.slowest / 1e9,
            (unsigned long long)t.slowest_seed);
     printf("%llu passed, %llu failed\n", (unsigned long long)(n - failed),

@@ -96,7 +96,7 @@ static struct item *put(struct world *w, struct link *l, uint32_t end)
 {
     struct item *i = sim_must(rg_calloc(1, sizeof *i));
 
-    i->due = w->now + sim_delay(w);
+    i->due = w->now + sim_delay(w) + w->nodes[l->node[end]].slow_ms * MS;
     if (l->last[end])
         l->last[end]->next = i;
     else

@@ -1,5 +1,4 @@
-/* node.c - one node around its membership: the process, its links, its part of a plan and the steps
- * that run through it. */
+/* node.c - one node around its membership: the process, its links and its part of a plan. */
 #include <assert.h>
 #include <stdio.h>
 #include <string.h>
@@ -16,6 +15,11 @@ uint32_t sim_find(const struct rg_proposal *p, const char *id)
     while (strcmp(p->nodes[i].id, id) != 0)
         i++;
     return i;
+}
+
+uint32_t sim_place(const struct rg_proposal *p, uint32_t node)
+{
+    return sim_find(p, ids[node]);
 }
 
 uint32_t sim_node_at(const struct rg_proposal *p, uint32_t place)
@@ -42,6 +46,8 @@ static enum rg_code propose(void *ud, const struct rg_hello *const *hellos, uint
             workers[n++] = i;
     if (n < w->need)
         return rg_fail(err, RG_E_FIT, "%u workers have no room, %u would", n, w->need);
+    for (uint32_t i = 1; i < n_peers; i++)
+        w->uses[i] = hellos[i] != NULL;
     /* Any order, and now and then one stays without a part. */
     for (uint32_t i = n; i > 1; i--) {
         const uint32_t k = (uint32_t)sim_random(w, i), t = workers[k];
@@ -100,6 +106,7 @@ void sim_boot(struct world *w, uint32_t i)
                                             .hello = &hello,
                                             .wait_for = i == 0 ? w->wait_for : 0,
                                             .settle_ms = SETTLE_MS,
+                                            .grace_ms = w->grace_ms,
                                             .stuck_ms = STUCK_MS,
                                             .propose = propose,
                                             .ud = w};
@@ -116,6 +123,10 @@ void sim_boot(struct world *w, uint32_t i)
     hello = hello_of(w, i, layers);
     if (rg_membership_open(&n->m, &o, NULL))
         (void)sim_must(NULL);
+    if (i == 0) {
+        memset(w->had, 0, sizeof w->had);
+        sim_clients_begin(w);
+    }
     sim_trace(w, i, "boots, %llx", (unsigned long long)n->boot >> 48);
     sim_at(w, w->now + (int64_t)sim_random(w, TICK_MS) * MS,
            (struct event){.kind = EV_TICK, .a = i, .life = life});
@@ -162,6 +173,8 @@ static void stop(struct world *w, uint32_t i)
     if (!p->active)
         return;
     sim_end_streams(w, i, false);
+    if (i == 0)
+        sim_engine_lost(w);
     if (!p->told && sim_chance(w, 30))
         sim_at(w, w->now + (int64_t)sim_random(w, 3000) * MS,
                (struct event){
@@ -172,6 +185,7 @@ static void stop(struct world *w, uint32_t i)
 static void load(struct world *w, uint32_t i, const struct rg_proposal *plan)
 {
     struct node *n = &w->nodes[i];
+    const uint64_t slow_ms = (uint64_t)n->slow_ms;
     const uint64_t most_ms = !w->quiet && sim_chance(w, 20) ? 12000 : 800;
 
     if (n->part.active)
@@ -179,7 +193,9 @@ static void load(struct world *w, uint32_t i, const struct rg_proposal *plan)
                  (unsigned long long)n->part.plan.epoch.n);
     sim_check_load(w, i, plan);
     n->part = (struct part){.active = true, .plan = *plan, .began_at = w->now};
-    n->part.ready_at = w->now + (int64_t)(10 + sim_random(w, most_ms)) * MS;
+    n->part.ready_at = w->now + (int64_t)(10 + slow_ms + sim_random(w, most_ms)) * MS;
+    n->last_in = 0;
+    memset(n->kv, 0, sizeof n->kv);
     n->part.fails = !w->quiet && sim_chance(w, 10);
 }
 
@@ -187,8 +203,12 @@ static void start(struct world *w, uint32_t i, struct rg_epoch epoch)
 {
     sim_check_start(w, i, epoch);
     w->nodes[i].part.started = true;
-    if (i == 0)
-        sim_at(w, w->now + sim_delay(w), (struct event){.kind = EV_STEP, .epoch = epoch});
+    if (i != 0)
+        return;
+    for (uint32_t k = 1; k < w->n_nodes; k++)
+        w->had[k] = w->had[k] || w->uses[k];
+    sim_at(w, w->now + sim_delay(w),
+           (struct event){.kind = EV_TURN, .life = w->nodes[0].life, .epoch = epoch});
 }
 
 static void drop(struct world *w, uint32_t i, uint32_t peer, const char *why)
@@ -381,6 +401,18 @@ void sim_end_streams(struct world *w, uint32_t i, bool silent)
     }
 }
 
+/* The node's own ring finds something wrong with a step. */
+void sim_break_ring(struct world *w, uint32_t i, const char *why)
+{
+    struct rg_err err;
+    const struct rg_member_event e = {
+        .kind = RG_MEMBER_RING_DOWN, .epoch = w->nodes[i].part.plan.epoch, .err = &err};
+
+    sim_trace(w, i, "its ring breaks: %s", why);
+    (void)rg_fail(&err, RG_E_PEER, "%s", why);
+    sim_event(w, i, &e);
+}
+
 /* Also of an epoch that is over: an event may come late. */
 void sim_ring_down(struct world *w, const struct event *at)
 {
@@ -409,47 +441,6 @@ void sim_late_loaded(struct world *w, const struct event *at)
 
     if (n->process == ALIVE && n->life == at->life)
         sim_event(w, at->a, &e);
-}
-
-/* ---- steps ---------------------------------------------------------------------------------- */
-
-static void step_at(struct world *w, int64_t at, const struct event *e, uint32_t place)
-{
-    struct event next = *e;
-
-    next.a = place;
-    sim_at(w, at, next);
-}
-
-/* A step comes to the node at a place of its plan. */
-void sim_step(struct world *w, const struct event *e)
-{
-    const struct rg_proposal *plan = &sim_history(w, e->epoch)->plan;
-    const uint32_t i = sim_node_at(plan, e->a);
-    const uint32_t from = sim_node_at(plan, e->a + plan->n_nodes - 1);
-    struct node *n = &w->nodes[i];
-
-    if (n->process == DEAD || !n->part.active || !rg_epoch_equal(n->part.plan.epoch, e->epoch)) {
-        n->busy = n->stuck;
-        return;
-    }
-    if (n->process == PAUSED || w->blocked[from][i] || n->stuck) {
-        n->busy = n->busy || n->stuck;
-        step_at(w, w->now + TICK_MS * MS, e, e->a);
-        return;
-    }
-    if (!n->part.started) {
-        sim_fail(w, i, "a step of plan %llu comes, which has not started here",
-                 (unsigned long long)e->epoch.n);
-        return;
-    }
-    n->layers_done += plan->nodes[e->a].n_layers;
-    n->busy = false;
-    w->steps_done++;
-    if (e->a + 1 < plan->n_nodes)
-        step_at(w, w->now + sim_delay(w), e, e->a + 1);
-    else
-        step_at(w, w->now + TICK_MS * MS, e, 0);
 }
 
 /* ---- time ----------------------------------------------------------------------------------- */

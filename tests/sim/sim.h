@@ -5,7 +5,8 @@
  * number, so a seed is a history.
  *   world.c    time, random numbers, the trace
  *   network.c  control links: each direction keeps its order or breaks
- *   node.c     processes, their actions, loading and steps
+ *   node.c     processes, their actions, loading
+ *   streams.c  the head's engine with its clients, and steps around the ring
  *   faults.c   what goes wrong, and when
  *   checks.c   what must always be true */
 #ifndef TESTS_SIM_H
@@ -16,6 +17,15 @@
 
 enum { NODES_MAX = 5, N_LAYERS = 8, TICK_MS = 100, SETTLE_MS = 1000, STUCK_MS = 6000 };
 enum { KEPT = 8 }; /* messages of a pair that a replay draws from */
+enum {
+    CLIENTS = 3, /* of the head, each with one request after the other */
+    PROMPT_MOST = 12,
+    ANSWER_MOST = 20,
+    STEP_ROWS = 4,
+    DEPTH_MOST = NODES_MAX + 1, /* steps under way */
+    STEPS_MOST = 64,            /* on their way to a node, also of plans that are over */
+    PROGRESS_MS = 2500          /* every client gets a token within that, while a ring runs */
+};
 
 #define MS INT64_C(1000000)
 #define NEVER INT64_MAX
@@ -37,6 +47,35 @@ struct link {
     int64_t since;
     struct item *first[2], *last[2]; /* what travels from that end */
     bool pumping[2];
+};
+
+/* ---- steps ---------------------------------------------------------------------------------- */
+
+struct step {
+    struct rg_epoch epoch;
+    uint64_t seq;
+    uint32_t client, position, n_rows;
+    uint16_t tokens[STEP_ROWS];
+    bool draws;    /* its last row is the answer's last */
+    uint32_t hash; /* of that row; 0: no node has computed it */
+    uint32_t from;
+    int64_t due;
+};
+
+struct client {
+    uint16_t tokens[PROMPT_MOST + ANSWER_MOST + 1]; /* the engine's: the prompt, what was drawn */
+    uint32_t n_prompt, n_tokens;
+    uint32_t n_sent; /* of them, in steps of the present plan */
+    uint32_t n_want, n_told;
+    uint32_t hash; /* of the prompt and all that it was told: the client's own */
+    int64_t told_at;
+};
+
+/* The head's: goes with the plan. */
+struct sim_engine {
+    uint64_t last_out;
+    struct step flights[DEPTH_MOST];
+    uint32_t flight_at, n_flights, next;
 };
 
 /* ---- nodes ---------------------------------------------------------------------------------- */
@@ -66,6 +105,12 @@ struct node {
     struct rg_epoch seen; /* the newest that it loaded */
     uint64_t layers_done;
     bool busy, stuck;
+    int64_t slow_ms; /* all that it sends and computes takes longer */
+    uint64_t last_in;
+    struct step steps[STEPS_MOST], repeats; /* on their way to it, in their order; the last one */
+    uint32_t step_at, n_steps;
+    bool takes_steps;
+    uint16_t kv[CLIENTS][PROMPT_MOST + ANSWER_MOST + 1];
     int64_t resumed_at;
     int64_t orphan_since; /* runs an epoch that the head is not in */
 };
@@ -82,12 +127,14 @@ enum event_kind {
     EV_ACCEPT,    /* link */
     EV_OPENED,    /* link */
     EV_PUMP,      /* link, a: end that sent */
-    EV_STEP,      /* a: place in the plan, epoch */
+    EV_STEP,      /* a: node, life: the next one comes to it */
+    EV_TURN,      /* of the head's engine: life, epoch */
     EV_RING_DOWN, /* a: node, life, epoch */
     EV_LOADED,    /* a: node, life, epoch: one that is over */
     EV_RESTART,   /* a: node */
     EV_RESUME,    /* a: node */
     EV_UNSTICK,   /* a: node */
+    EV_UNSLOW,    /* a: node */
     EV_UNBLOCK,   /* a, b */
     EV_BLOCK,     /* a, b: of a flapping way */
     EV_FAULT,
@@ -111,8 +158,13 @@ struct world {
     struct event *events; /* owned; a heap, the next one first */
     size_t n_events, events_capacity;
     uint64_t order;
-    uint64_t steps_done;
+    uint64_t steps_done, tokens_told;
+    struct client clients[CLIENTS];
+    struct sim_engine engine;
 
+    int64_t grace_ms;
+    bool uses[NODES_MAX]; /* it was there when the head made its last plan */
+    bool had[NODES_MAX];  /* it was there for a plan that ran, of the present process of the head */
     uint32_t n_nodes, wait_for, need; /* need: workers without which a plan does not fit */
     uint32_t odd;                     /* this one has another model; 0: none */
     struct node nodes[NODES_MAX];
@@ -166,14 +218,25 @@ void sim_kill(struct world *w, uint32_t node, bool unplugged);
 void sim_event(struct world *w, uint32_t node, const struct rg_member_event *e);
 void sim_link_down(struct world *w, uint32_t node, uint32_t peer, const char *why);
 void sim_tick(struct world *w, uint32_t node);
-void sim_step(struct world *w, const struct event *e);
 void sim_ring_down(struct world *w, const struct event *e);
 void sim_late_loaded(struct world *w, const struct event *e);
 /* The neighbours of a node in its part's ring hear that its streams ended. */
 void sim_end_streams(struct world *w, uint32_t node, bool silent);
+void sim_break_ring(struct world *w, uint32_t node, const char *why);
 uint32_t sim_find(const struct rg_proposal *p, const char *id); /* place in the plan */
+uint32_t sim_place(const struct rg_proposal *p, uint32_t node);
 uint32_t sim_node_at(const struct rg_proposal *p, uint32_t place);
 bool sim_reaches(const struct world *w, uint32_t a, uint32_t b); /* both ways */
+
+/* ---- streams.c ------------------------------------------------------------------------------ */
+
+void sim_clients_begin(struct world *w);
+void sim_engine_lost(struct world *w);
+void sim_turn(struct world *w, const struct event *e);
+void sim_step(struct world *w, const struct event *e);
+void sim_pump_steps(struct world *w, uint32_t node, int64_t at);
+void sim_repeat_step(struct world *w, uint32_t node);
+void sim_check_clients(struct world *w);
 
 /* ---- faults.c ------------------------------------------------------------------------------- */
 
