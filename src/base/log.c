@@ -1,6 +1,8 @@
 /* log.c - log lines, built in one buffer and written at once. */
 #include "base/log.h"
 
+#include <errno.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -10,10 +12,16 @@
 
 #include "base/clock.h"
 
-enum { LINE_BYTES = 2048, PAIRS_BYTES = 1024 };
+enum {
+    LINE_BYTES = 2048, /* at most PIPE_BUF: a pipe that poll() calls writable takes it whole */
+    PAIRS_BYTES = 1024,
+    PATIENCE_MS = 200
+};
 
 static _Atomic int least_level = RG_LOG_INFO;
 static _Atomic int line_format = RG_LOG_TEXT;
+static _Atomic bool blocked; /* whoever reads stderr was waited for once, and is not again */
+static _Atomic bool torn;    /* the last line was written only in part */
 
 void rg_log_setup(enum rg_log_level least, enum rg_log_format format)
 {
@@ -108,6 +116,26 @@ static void put_text_pairs(struct line *l, const char *pairs)
     }
 }
 
+/* A disk that is full loses lines, a pipe or terminal that nobody reads too: neither stops the
+ * daemon.  What comes after half a line begins on a line of its own. */
+static void write_line(const char *text, size_t n)
+{
+    struct pollfd out = {.fd = STDERR_FILENO, .events = POLLOUT};
+    ssize_t written;
+
+    if (poll(&out, 1, atomic_load(&blocked) ? 0 : PATIENCE_MS) == 0) {
+        atomic_store(&blocked, true);
+        return;
+    }
+    atomic_store(&blocked, false);
+    if (atomic_load(&torn) && write(STDERR_FILENO, "\n", 1) != 1)
+        return;
+    do
+        written = write(STDERR_FILENO, text, n);
+    while (written < 0 && errno == EINTR);
+    atomic_store(&torn, written > 0 && (size_t)written < n);
+}
+
 void rg_log(enum rg_log_level level, const char *module, const char *msg, const char *pairs, ...)
 {
     static const char *const names[] = {"DEBUG", "INFO", "WARN", "ERROR"};
@@ -144,8 +172,5 @@ void rg_log(enum rg_log_level level, const char *module, const char *msg, const 
     put_str(&line, json ? "\"}" : "\"");
     line.text[line.len++] = '\n';
 
-    /* A log that cannot be written must not stop the daemon. */
-    const ssize_t written = write(STDERR_FILENO, line.text, line.len);
-
-    (void)written;
+    write_line(line.text, line.len);
 }

@@ -4,7 +4,9 @@
  *
  * With --log-format json the same keys as one JSON object.  Values are escaped (CR, LF, ESC and
  * quotes), so that nothing from outside can forge a line.  Prompts and answers are never logged.
- * Threads    Any; a line is written with one write(2). */
+ * Threads    Any; a line is written with one write(2).
+ * Failure    A line that cannot be written is lost: on a full disk, or when stderr is a pipe or a
+ *            terminal that nobody reads (waited for once, 200 ms). */
 #ifndef RG_BASE_LOG_H
 #define RG_BASE_LOG_H
 
