@@ -35,6 +35,7 @@ struct rg_api {
     void                  *nodes_ud;
     bool                   forwards; /* all but /health goes to the head */
     struct rg_api_forwarder forwarder;
+    uint32_t               n_relays; /* requests that are at the head */
     struct rg_chat_job    *jobs;   /* all that are not freed */
     rg_api_closed_fn      *on_closed;
     void                  *ud;

@@ -80,6 +80,7 @@ static enum rg_code print_request(struct rg_buf *out, const struct rg_http_reque
 
 static void free_relay(struct relay *y)
 {
+    y->api->n_relays--;
     rg_relay_cut_free(&y->cut);
     rg_buf_free(&y->out);
     rg_free(y);
@@ -256,11 +257,26 @@ static enum rg_code begin(struct relay *y, const struct rg_http_request *r, stru
     return code;
 }
 
+/* The head takes no more of all nodes together: what it would refuse is refused here, at once. */
+static void refuse_too_many(struct rg_http_conn *c)
+{
+    struct rg_api_error error;
+
+    (void)rg_api_fail(&error, RG_API_QUEUE_FULL, NULL,
+                      "too many requests of this node wait at the head; try again in a moment");
+    rg_api_reply_error(c, &error, "Retry-After: 1\r\n");
+}
+
 void rg_relay_begin(struct rg_api *a, struct rg_http_conn *c, struct rg_http_request *r)
 {
-    struct relay *y = rg_calloc(1, sizeof *y);
+    struct relay *y;
     struct rg_err err = {.code = RG_OK};
 
+    if (a->n_relays >= RG_LIMIT_FORWARDS) {
+        refuse_too_many(c);
+        return;
+    }
+    y = rg_calloc(1, sizeof *y);
     if (!y) {
         rg_fail(&err, RG_E_NOMEM, "out of memory");
         reply_err(c, &err);
@@ -268,6 +284,7 @@ void rg_relay_begin(struct rg_api *a, struct rg_http_conn *c, struct rg_http_req
     }
     y->owner = (struct rg_conn_owner){.gone = on_gone, .written = on_written};
     y->api = a;
+    a->n_relays++;
     y->conn = c;
     y->begun_ms = rg_clock_ms();
     rg_relay_cut_init(&y->cut);

@@ -353,6 +353,33 @@ static void a_client_that_leaves_cancels_at_the_head(void **state)
     wait_for(&seen.n_canceled, 1);
 }
 
+static void more_than_the_head_takes_are_told_to_come_back(void **state)
+{
+    static struct client c[RG_LIMIT_FORWARDS + 1];
+    const uint32_t       most = RG_LIMIT_FORWARDS;
+
+    (void)state;
+    atomic_store(&play.stays, true);
+    for (uint32_t i = 0; i < most; i++) {
+        open_client(&c[i]);
+        send_text(&c[i], GET("/v1/models"));
+    }
+    wait_for(&seen.n_begun, (int)most);
+    ask(&c[most], GET_CLOSE("/v1/models"));
+    expect_text(&c[most], "HTTP/1.1 429 Too Many Requests\r\n");
+    expect_text(&c[most], "Retry-After: 1\r\n");
+    expect_text(&c[most], "\"code\":\"queue_full\"");
+    close_client(&c[most]);
+    close_client(&c[0]);
+    wait_for(&seen.n_canceled, 1);
+    open_client(&c[most]);
+    send_text(&c[most], GET("/v1/models"));
+    wait_for(&seen.n_begun, (int)most + 1);
+    for (uint32_t i = 1; i <= most; i++)
+        close_client(&c[i]);
+    wait_for(&seen.n_canceled, (int)most + 1);
+}
+
 static void a_slow_client_makes_the_head_wait(void **state)
 {
     enum { PIECE = 60000, PIECES = 400 };
@@ -553,6 +580,7 @@ int main(void)
         WORKER_TEST(a_broken_stream_ends_with_an_error),
         WORKER_TEST(a_stream_that_is_whole_needs_no_more),
         WORKER_TEST(a_client_that_leaves_cancels_at_the_head),
+        WORKER_TEST(more_than_the_head_takes_are_told_to_come_back),
         WORKER_TEST(a_slow_client_makes_the_head_wait),
         WORKER_TEST(a_drain_cuts_what_is_forwarded_at_its_deadline),
         WORKER_TEST(survives_every_failed_allocation),
