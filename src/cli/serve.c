@@ -4,8 +4,10 @@
  * One loop on this thread.  States: loading -> serving -> draining; a failed load drains too. */
 #include "cli/serve.h"
 
+#include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <string.h>
 #include <sys/resource.h>
 
 #include <uv.h>
@@ -219,12 +221,47 @@ static enum rg_code raise_file_limit(struct rg_err *err)
     return RG_OK;
 }
 
+static void *wait_for_all(void *gate)
+{
+    pthread_mutex_lock(gate);
+    pthread_mutex_unlock(gate);
+    return NULL;
+}
+
+/* libuv and gRPC end the process when they cannot have a thread, so what a start takes is tried
+ * beforehand: a limit of processes or of the address space (stacks) is then one line. */
+static enum rg_code try_threads(struct rg_err *err)
+{
+    enum { THREADS_LEAST = 24 }; /* 11 of gRPC, 4 of libuv, our own, and some to spare */
+    pthread_mutex_t gate = PTHREAD_MUTEX_INITIALIZER;
+    pthread_t threads[THREADS_LEAST];
+    int n = 0, why = 0;
+
+    pthread_mutex_lock(&gate);
+    while (n < THREADS_LEAST && why == 0) {
+        why = pthread_create(&threads[n], NULL, wait_for_all, &gate);
+        n += why == 0;
+    }
+    pthread_mutex_unlock(&gate);
+    for (int i = 0; i < n; i++)
+        pthread_join(threads[i], NULL);
+    pthread_mutex_destroy(&gate);
+    if (why)
+        return rg_fail(err, RG_E_IO,
+                       "threads: only %d of %d could be started (%s): raise the limit of processes "
+                       "or of memory (ulimit -u, ulimit -v, or the control group's)",
+                       n, THREADS_LEAST, strerror(why));
+    return RG_OK;
+}
+
 enum rg_code rg_serve(const struct rg_options *o, const struct rg_llm_options *llm,
                       struct rg_err *err)
 {
     struct daemon d = {.options = *llm};
     enum rg_code code = raise_file_limit(err);
 
+    if (!code)
+        code = try_threads(err);
     if (code)
         return code;
     signal(SIGPIPE, SIG_IGN);
