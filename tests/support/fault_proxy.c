@@ -15,6 +15,7 @@
  *   cut               every connection, now;  rst: the same
  *   clear             no fault any more
  * It ends with its standard input.  A line on standard output for everything that happens. */
+#include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -486,6 +487,7 @@ int main(int argc, char **argv)
         fprintf(stderr, "usage: fault_proxy LISTEN_ADDRESS PORT TO_ADDRESS PORT [SEED]\n");
         return 2;
     }
+    (void)signal(SIGPIPE, SIG_IGN);
     (void)setvbuf(stdout, NULL, _IOLBF, 0);
     proxy.random = number(argc > 5 ? argv[5] : "1");
     proxy.loop = uv_default_loop();
