@@ -2,7 +2,10 @@
 import json
 import os
 import shutil
+import socket
+import ssl
 import subprocess
+import time
 
 from harness import DEMO, check
 from marks import needs
@@ -129,3 +132,147 @@ def test_a_damaged_bundle(lab):
                       ring.head.log())
                 last = ring.head.log().strip().splitlines()[-1]
                 check(last.startswith("renga: ") and name in last, name, how, last)
+
+
+# ---- certificates at the port itself: a client and a server that are not Renga ----------------
+
+
+HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))  # and empty SETTINGS
+
+
+def signed(ring, out, name, id, begin_s, end_s):
+    """A bundle for a node, signed by the authority of `out`, valid between these seconds from now."""
+    bundle = ring.dir / name
+    bundle.mkdir()
+    stamp = [time.strftime("%Y%m%d%H%M%SZ", time.gmtime(time.time() + s)) for s in (begin_s, end_s)]
+    (bundle / "ca.cnf").write_text(
+        f"[ca]\ndefault_ca=c\n[c]\nnew_certs_dir={bundle}\ndatabase={bundle}/index\nrand_serial=yes\n"
+        f"default_md=sha256\npolicy=p\nx509_extensions=x\n[p]\ncommonName=supplied\n"
+        f"[x]\nbasicConstraints=critical,CA:FALSE\nsubjectAltName=DNS:{id}\n")
+    (bundle / "index").write_text("")
+    for command in (
+            ["req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj",
+             f"/CN={id}", "-keyout", bundle / "node.key", "-out", bundle / "node.csr"],
+            ["ca", "-batch", "-notext", "-config", bundle / "ca.cnf", "-cert", out / "ca.pem", "-keyfile",
+             out / "ca.key", "-in", bundle / "node.csr", "-out", bundle / "node.pem", "-startdate", stamp[0],
+             "-enddate", stamp[1]]):
+        p = subprocess.run(["openssl", *map(str, command)], capture_output=True, text=True)
+        check(p.returncode == 0, command[0], p.stderr)
+    shutil.copy(out / "ca.pem", bundle / "ca.pem")
+    return bundle
+
+
+def client(bundle):
+    c = ssl.create_default_context(cafile=bundle / "ca.pem")
+    c.check_hostname = False
+    c.verify_mode = ssl.CERT_NONE  # what the node thinks of us is the question
+    c.set_alpn_protocols(["h2"])
+    c.load_cert_chain(bundle / "node.pem", bundle / "node.key")
+    return c
+
+
+def gets_http2(ring, context):
+    """Whether the worker speaks HTTP/2 with this client, beyond the handshake."""
+    host = ring.net.hosts[1]
+    sock = ring.net.hosts[0].connect(host.address, host.port, 5)
+    try:
+        if context:
+            sock = context.wrap_socket(sock, server_hostname="w1")
+        sock.sendall(HELLO)
+        return len(sock.recv(9)) > 0
+    except OSError:  # ssl's errors among them
+        return False
+    finally:
+        sock.close()
+
+
+@needs("hosts", "openssl")
+def test_certificates_at_the_door(lab):
+    """a client that is not Renga: expired, not yet valid, of another authority, none, no TLS at all: HTTP/2
+    is not reached; with a good one it is"""
+    day = 86400
+    with lab.ring(2, DEMO, lan=True) as ring:
+        out = make(lab, ring)
+        start(ring, bundles(ring, out), only=[1])
+        ring.nodes[1].wait_log("listening for peers")
+        check(gets_http2(ring, client(signed(ring, out, "good", "head", -day, day))), "a good one is refused")
+        for name, begin, end in (("expired", -2 * day, -60), ("early", 3600, day)):
+            bad = signed(ring, out, name, "head", begin, end)
+            check(not gets_http2(ring, client(bad)), name, "is let in")
+            # And Renga itself says so before it begins.
+            ring.nodes[0].start(DEMO, "--discovery-config-path", ring.discovery, "--node-id", "head",
+                                "--tls-dir", bad)
+            check(ring.head.wait_exit(5) == 2, "exit", ring.head.process.returncode)
+            last = ring.head.log().strip().splitlines()[-1]
+            check(last.startswith("renga: ") and "node.pem" in last, last)
+        other = make(lab, ring, "other")
+        check(not gets_http2(ring, client(other / "head")), "another authority's is let in")
+        none = ssl.create_default_context(cafile=out / "ca.pem")
+        none.check_hostname, none.verify_mode = False, ssl.CERT_NONE
+        none.set_alpn_protocols(["h2"])
+        check(not gets_http2(ring, none), "a client without one is let in")
+        check(not gets_http2(ring, None), "plain bytes reach HTTP/2")
+
+
+@needs("hosts", "openssl")
+def test_servers_that_are_not_the_node(lab):
+    """in the worker's place a server with an expired, a foreign or another node's certificate, or without
+    TLS: the head sends it nothing"""
+    day = 86400
+    with lab.ring(2, DEMO, lan=True) as ring:
+        out = make(lab, ring)
+        cases = {"expired": signed(ring, out, "expired", "w1", -2 * day, -60),
+                 "another node's": signed(ring, out, "head2", "head", -day, day),
+                 "another authority's": make(lab, ring, "other") / "w1", "plain": None,
+                 "good": signed(ring, out, "good", "w1", -day, day)}
+        start(ring, bundles(ring, out), only=[0])
+        for what, bundle in cases.items():
+            got = accept_one(ring, bundle)
+            # Without TLS the greeting of TLS is all that comes.
+            check((b"HTTP/2.0" in got) == (what == "good"), what, "was sent", got[:60])
+        check(ring.head.health()[0] == 503, ring.head.health())
+
+
+def accept_one(ring, bundle, seconds=6):
+    """-> what the head says to whoever listens in the worker's place"""
+    host = ring.net.hosts[1]
+    with host.inside():
+        server = socket.create_server((host.address, host.port))
+    server.settimeout(seconds)
+    try:
+        while True:
+            sock, _ = server.accept()
+            sock.settimeout(2)
+            try:
+                if bundle:
+                    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+                    context.load_cert_chain(bundle / "node.pem", bundle / "node.key")
+                    context.set_alpn_protocols(["h2"])
+                    sock = context.wrap_socket(sock, server_side=True)
+                return sock.recv(4096)
+            except OSError:
+                return b""
+            finally:
+                sock.close()
+    finally:
+        server.close()
+
+
+@needs("hosts", "openssl")
+def test_a_certificate_that_expires_while_the_ring_runs(lab):
+    """the links that are there live on, and new ones are refused: the node is out after its next restart"""
+    with lab.ring(2, DEMO, lan=True) as ring:
+        out = make(lab, ring)
+        good = bundles(ring, out)
+        soon = time.time() + 8
+        good["w1"] = signed(ring, out, "soon", "w1", -86400, 8)
+        start(ring, good)
+        ring.wait()
+        want = lab.right(DEMO, QUESTION)
+        ring.head.ask(ring.chat(QUESTION)).check_whole(want)
+        time.sleep(max(0, soon - time.time()) + 2)
+        ring.head.ask(ring.chat(QUESTION, stream=True)).check_whole(want)
+        check(not gets_http2(ring, client(good["w1"])), "a new link with an expired certificate")
+        ring.nodes[1].kill()
+        start(ring, good, only=[1])
+        check(ring.nodes[1].wait_exit(5) == 2 and "expired" in ring.nodes[1].log(), ring.nodes[1].log())
