@@ -32,12 +32,13 @@ import hostile
 import hosts
 import kimi
 import net
+import overload
 import own_range
 import same_bits
 import survive
 import tls
 
-MODULES = (basic, same_bits, hosts, faults, survive, own_range, growth, tls, grpc_js, hostile, kimi)
+MODULES = (basic, same_bits, hosts, faults, survive, overload, own_range, growth, tls, grpc_js, hostile, kimi)
 
 
 def enter_user_namespace():
@@ -65,6 +66,10 @@ def why_not(fn, lab):
             return "no iptables here (tools/install_packages cluster)"
         if what == "proxy" and not lab.fault_proxy.exists():
             return f"no {lab.fault_proxy} (build the target fault_proxy)"
+        if what == "groups" and not overload.can_group():
+            return "no control groups of version 1 that may be made here"
+        if what == "openssl" and not shutil.which("openssl"):
+            return "no openssl here"
         if what == "smollm2" and not lab.smollm2:
             return "no checkpoint of SmolLM2 (--smollm2)"
         if what == "grpc_js" and not grpc_js.MODULES.exists():
