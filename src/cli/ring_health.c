@@ -14,16 +14,19 @@ static const int64_t second_ns = 1000000000;
 void rg_ring_health_count(struct rg_ring_health *h, struct rg_engine *engine)
 {
     const int64_t now = rg_clock_ns();
-    struct rg_engine_stats stats;
+    struct rg_engine_stats *stats = &h->engine;
 
-    if (!engine || now - h->counted_ns < second_ns)
+    h->has_engine = engine != NULL;
+    if (!engine)
         return;
-    rg_engine_stats(engine, &stats);
+    rg_engine_stats(engine, stats);
+    if (now - h->counted_ns < second_ns)
+        return;
     if (h->counted_ns > 0)
-        h->tokens_per_s = (double)(stats.generated_tokens - h->counted_tokens) /
+        h->tokens_per_s = (double)(stats->generated_tokens - h->counted_tokens) /
                           ((double)(now - h->counted_ns) / 1e9);
     h->counted_ns = now;
-    h->counted_tokens = stats.generated_tokens;
+    h->counted_tokens = stats->generated_tokens;
 }
 
 static const char *state_name(enum rg_peer_state s)
@@ -111,6 +114,20 @@ static enum rg_code print_node(struct rg_buf *b, const struct rg_node_view *v, s
     return code ? code : rg_buf_add_str(b, "}", err);
 }
 
+/* What a head's engine holds: requests, and blocks of the KV cache, as of its last change. */
+static enum rg_code print_engine(struct rg_buf *b, const struct rg_ring_health *h,
+                                 struct rg_err *err)
+{
+    const struct rg_engine_stats *e = &h->engine;
+
+    if (!h->has_engine)
+        return RG_OK;
+    return rg_buf_addf(b, err,
+                       ",\"requests\":{\"running\":%" PRIu32 ",\"waiting\":%" PRIu32
+                       "},\"kv_blocks\":{\"used\":%" PRIu32 ",\"total\":%" PRIu32 "}",
+                       e->running, e->waiting, e->blocks_used, e->blocks_total);
+}
+
 enum rg_code rg_ring_health_print(void *ud, struct rg_buf *json, char *reason, size_t reason_size,
                                   struct rg_err *err)
 {
@@ -132,9 +149,13 @@ enum rg_code rg_ring_health_print(void *ud, struct rg_buf *json, char *reason, s
         code = rg_buf_addf(json, err,
                            ",\"epoch\":{\"boot\":\"%016" PRIx64 "\",\"n\":%" PRIu64
                            "},\"epoch_state\":\"%s\",\"epoch_changes\":%" PRIu64
-                           ",\"tokens_per_s\":%.2f,\"nodes\":[",
+                           ",\"tokens_per_s\":%.2f",
                            s->epoch.boot, s->epoch.n, epoch_name(s->state), s->epoch_changes,
                            h->tokens_per_s);
+    if (!code)
+        code = print_engine(json, h, err);
+    if (!code)
+        code = rg_buf_add_str(json, ",\"nodes\":[", err);
     for (uint32_t i = 0; i < s->n_nodes && !code; i++) {
         if (i > 0)
             code = rg_buf_add_str(json, ",", err);

@@ -12,9 +12,11 @@ struct rg_ring_health {
     double tokens_per_s;          /* generated, over the last second that had some */
     uint64_t counted_tokens;
     int64_t counted_ns;
+    bool has_engine;
+    struct rg_engine_stats engine; /* of the last look; a head's only */
 };
 
-/* Looks at the engine's counters, at most once a second; engine NULL: none. */
+/* Looks at the engine's counters; engine NULL: none. */
 void rg_ring_health_count(struct rg_ring_health *h, struct rg_engine *engine);
 
 rg_api_nodes_fn rg_ring_health_print; /* ud: the struct */
