@@ -228,6 +228,16 @@ static void say_what_is_there(struct rg_model_card *card, const struct rg_checkp
         (struct rg_layer_card){.there = c->head_there, .bytes = c->head_there ? c->head_bytes : 0};
 }
 
+/* Of the part alone; a tied lm_head is the embedding. */
+static void leave_out_others(struct rg_model_card *card, const struct rg_checkpoint *c,
+                             const struct rg_model_part *part)
+{
+    for (uint32_t i = 0; i < card->n_layers; i++)
+        card->layers[i].there &= i >= part->layer_begin && i < part->layer_end;
+    card->embedding.there &= part->embed || (part->head && c->config.tie_word_embeddings);
+    card->head.there &= part->head;
+}
+
 static int by_file(const void *a, const void *b)
 {
     const struct rg_tensor_info *x = ((const struct item *)a)->tensor;
@@ -308,8 +318,10 @@ static enum rg_code digest_layers(struct maker *m, struct rg_model_card *card, s
     return code;
 }
 
-enum rg_code rg_model_card_make(struct rg_model_card *out, const struct rg_checkpoint *checkpoint,
-                                const _Atomic bool *stop, struct rg_err *err)
+/* part: NULL for all that is there. */
+static enum rg_code make_card(struct rg_model_card *out, const struct rg_checkpoint *checkpoint,
+                              const struct rg_model_part *part, const _Atomic bool *stop,
+                              struct rg_err *err)
 {
     struct maker m = {.c = checkpoint, .stop = stop};
     enum rg_code code;
@@ -324,6 +336,8 @@ enum rg_code rg_model_card_make(struct rg_model_card *out, const struct rg_check
         code = rg_fail(err, RG_E_NOMEM, "%s: no memory for its digests", checkpoint->name);
     if (!code) {
         say_what_is_there(out, checkpoint);
+        if (part)
+            leave_out_others(out, checkpoint, part);
         code = list_items(&m, out, err);
     }
     if (!code)
@@ -334,5 +348,55 @@ enum rg_code rg_model_card_make(struct rg_model_card *out, const struct rg_check
     rg_free(m.items);
     if (code)
         rg_model_card_free(out);
+    return code;
+}
+
+enum rg_code rg_model_card_make(struct rg_model_card *out, const struct rg_checkpoint *checkpoint,
+                                const _Atomic bool *stop, struct rg_err *err)
+{
+    return make_card(out, checkpoint, NULL, stop, err);
+}
+
+/* ---- the same files as before? --------------------------------------------------------------- */
+
+/* `now` may lack what the part does not have. */
+static bool is_other(const struct rg_layer_card *before, const struct rg_layer_card *now)
+{
+    return now->there && (!before->there || memcmp(&before->digest, &now->digest,
+                                                   sizeof now->digest) != 0);
+}
+
+static enum rg_code compare(const struct rg_model_card *card, const struct rg_model_card *now,
+                            const char *name, struct rg_err *err)
+{
+    static const char advice[] = "put the right files there, or start this node again";
+
+    if (card->n_layers != now->n_layers ||
+        memcmp(&card->digest, &now->digest, sizeof now->digest) != 0)
+        return rg_fail(err, RG_E_IO, "%s: config.json is not what it was at the start: %s", name,
+                       advice);
+    for (uint32_t i = 0; i < now->n_layers; i++) {
+        if (is_other(&card->layers[i], &now->layers[i]))
+            return rg_fail(err, RG_E_IO, "%s: layer %" PRIu32 " is not what it was at the start: %s",
+                           name, i, advice);
+    }
+    if (is_other(&card->embedding, &now->embedding) || is_other(&card->head, &now->head))
+        return rg_fail(err, RG_E_IO, "%s: embedding or lm_head are not what they were at the "
+                       "start: %s", name, advice);
+    return RG_OK;
+}
+
+enum rg_code rg_model_card_check(const struct rg_model_card *card,
+                                 const struct rg_checkpoint *checkpoint,
+                                 const struct rg_model_part *part, const _Atomic bool *stop,
+                                 struct rg_err *err)
+{
+    struct rg_model_card now;
+    enum rg_code code = make_card(&now, checkpoint, part, stop, err);
+
+    if (code)
+        return code;
+    code = compare(card, &now, checkpoint->name, err);
+    rg_model_card_free(&now);
     return code;
 }

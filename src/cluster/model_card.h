@@ -15,11 +15,19 @@
 #include "base/err.h"
 #include "checkpoint/checkpoint.h"
 #include "cluster/message.h"
+#include "model/model.h"
 
 /* checkpoint: opened with headers only, parts may be missing.  *stop (may be NULL) ends it early
  * with RG_E_CANCELED. */
 RG_CHECKED enum rg_code rg_model_card_make(struct rg_model_card *out,
                                            const struct rg_checkpoint *checkpoint,
                                            const _Atomic bool *stop, struct rg_err *err);
+
+/* Is what the part of the checkpoint has still what `card`, of the same directory, was made of?
+ * RG_E_IO names what differs. */
+RG_CHECKED enum rg_code rg_model_card_check(const struct rg_model_card *card,
+                                            const struct rg_checkpoint *checkpoint,
+                                            const struct rg_model_part *part,
+                                            const _Atomic bool *stop, struct rg_err *err);
 
 #endif

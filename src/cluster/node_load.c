@@ -8,6 +8,7 @@
 #include "base/host_memory.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "cluster/model_card.h"
 #include "cluster/node_state.h"
 #include "engine/preload.h"
 
@@ -107,6 +108,9 @@ static enum rg_code open_part(struct rg_node *n, const struct rg_model_part *par
     code = rg_checkpoint_open(&own->checkpoint, n->checkpoint->dir, &options, err);
     if (!code)
         code = check_memory(n, own, kv_bytes, err);
+    /* The Hello said what the files were at the start; they may have been replaced since. */
+    if (!code)
+        code = rg_model_card_check(&n->hello.model, own->checkpoint, part, &n->job.stop, err);
     if (!code)
         code = rg_backend_open(&own->backend, &backend, err);
     if (!code)
@@ -186,6 +190,21 @@ static void start(struct rg_node *n)
     rg_log(RG_LOG_ERROR, "cluster", "no worker thread for loading", "frees=%d", (int)j->frees);
 }
 
+/* The whole path is for this node's log; the other nodes and all clients read the rest. */
+static void hide_directory(struct rg_err *err, const struct rg_checkpoint *c)
+{
+    const size_t n = strlen(c->dir);
+    char *at = n > 0 ? strstr(err->message, c->dir) : NULL;
+    char shown[sizeof err->message];
+
+    rg_log(RG_LOG_WARN, "cluster", err->message, "what=load");
+    if (!at)
+        return;
+    *at = '\0';
+    (void)snprintf(shown, sizeof shown, "%s%s%s", err->message, c->name, at + n);
+    memcpy(err->message, shown, sizeof shown);
+}
+
 static void on_worked(uv_work_t *w, int status)
 {
     struct rg_node *n = w->data;
@@ -204,6 +223,7 @@ static void on_worked(uv_work_t *w, int status)
     if (j->frees)
         return;
     if (j->code) {
+        hide_directory(&j->err, n->checkpoint);
         rg_node_event(n, &failed);
         return;
     }

@@ -190,6 +190,12 @@ static enum rg_code finish(struct rg_ring *r, const struct flight *f, const floa
     return rg_ring_compute(r, f->run, &work, NULL, err);
 }
 
+/* Another node's files changed: that node is lost until it has loaded the right ones. */
+static enum rg_code take_error(const struct rg_step_head *h, struct rg_err *err)
+{
+    return rg_fail(err, h->code == RG_E_IO ? RG_E_PEER : h->code, "%s", h->error);
+}
+
 static enum rg_code take_result(struct rg_ring *r, const struct flight *f, struct rg_err *err)
 {
     struct rg_ring_item item = {0};
@@ -199,7 +205,7 @@ static enum rg_code take_result(struct rg_ring *r, const struct flight *f, struc
         return code;
     code = check_result(f, &item.head, err);
     if (code == RG_OK && item.head.code != RG_OK)
-        code = rg_fail(err, item.head.code, "%s", item.head.error);
+        code = take_error(&item.head, err);
     if (code == RG_E_PEER)
         rg_ring_fail(r, f->run, err);
     else if (code == RG_OK)

@@ -35,10 +35,11 @@ import net
 import overload
 import own_range
 import same_bits
+import shards
 import survive
 import tls
 
-MODULES = (basic, same_bits, hosts, faults, survive, overload, own_range, growth, tls, grpc_js, hostile, kimi)
+MODULES = (basic, same_bits, hosts, faults, survive, overload, shards, own_range, growth, tls, grpc_js, hostile, kimi)
 
 
 def enter_user_namespace():
@@ -66,6 +67,8 @@ def why_not(fn, lab):
             return "no iptables here (tools/install_packages cluster)"
         if what == "proxy" and not lab.fault_proxy.exists():
             return f"no {lab.fault_proxy} (build the target fault_proxy)"
+        if what == "bad_disk" and not lab.bad_disk.exists():
+            return f"no {lab.bad_disk} (build the target bad_disk)"
         if what == "groups" and not overload.can_group():
             return "no control groups of version 1 that may be made here"
         if what == "openssl" and not shutil.which("openssl"):
@@ -103,6 +106,7 @@ def main():
         os.chmod(scratch, 0o755)
         lab = harness.Lab(args.binary.resolve(), scratch, args.long)
         lab.fault_proxy = args.binary.resolve().parent / "tests" / "fault_proxy"
+        lab.bad_disk = lab.fault_proxy.with_name("libbad_disk.so")
         lab.seeds = args.seeds
         lab.smollm2, lab.arm = args.smollm2, args.arm and args.arm.resolve()
         for name, fn in tests:

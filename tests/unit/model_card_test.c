@@ -177,6 +177,47 @@ static void other_values_in_a_large_tensor_are_seen_by_the_sample(void **state)
     cw_end(&w);
 }
 
+static enum rg_code check_part(const struct cw *w, const struct rg_model_card *card,
+                               struct rg_model_part part, struct rg_err *err)
+{
+    struct rg_checkpoint *c = open_some(w->dir);
+    const enum rg_code code = rg_model_card_check(card, c, &part, NULL, err);
+
+    rg_checkpoint_close(c);
+    return code;
+}
+
+static void files_that_were_replaced_are_seen_by_who_reads_them(void **state)
+{
+    static uint8_t data[128 * 256 * 2];
+    const struct rg_model_part first = {.layer_begin = 0, .layer_end = 1, .embed = true};
+    const struct rg_model_part second = {.layer_begin = 1, .layer_end = 2};
+    const struct rg_model_part last = {.layer_begin = 2, .layer_end = 3, .head = true};
+    struct rg_model_card card;
+    struct rg_err err = {.message = ""};
+    struct cw w;
+
+    (void)state;
+    begin_llama(&w, 1);
+    cw_write(&w);
+    card = card_of(&w);
+    assert_int_equal(check_part(&w, &card, first, &err), RG_OK);
+    memset(data, 1, sizeof data);
+    cw_find(&w, "model.layers.1.mlp.down_proj.weight")->data = data;
+    cw_find(&w, "lm_head.weight")->data = data;
+    cw_write(&w);
+    assert_int_equal(check_part(&w, &card, first, &err), RG_OK);
+    assert_int_equal(check_part(&w, &card, second, &err), RG_E_IO);
+    assert_non_null(strstr(err.message, "layer 1 is not what it was at the start"));
+    assert_int_equal(check_part(&w, &card, last, &err), RG_E_IO);
+    assert_non_null(strstr(err.message, "lm_head are not what they were"));
+    config(&w, LLAMA_KEYS ",\"rope_theta\":5000", NULL);
+    assert_int_equal(check_part(&w, &card, first, &err), RG_E_IO);
+    assert_non_null(strstr(err.message, "config.json is not what it was"));
+    rg_model_card_free(&card);
+    cw_end(&w);
+}
+
 static void what_is_not_there_has_no_card(void **state)
 {
     struct cw w;
@@ -411,6 +452,7 @@ int main(int argc, char **argv)
         TEST(how_a_model_is_cut_into_files_does_not_matter),
         TEST(one_byte_of_a_small_tensor_changes_its_layer_alone),
         TEST(other_values_in_a_large_tensor_are_seen_by_the_sample),
+        TEST(files_that_were_replaced_are_seen_by_who_reads_them),
         TEST(what_is_not_there_has_no_card),
         TEST(a_card_can_be_interrupted_and_a_file_can_be_gone),
         TEST(every_failed_allocation_is_reported),
