@@ -46,8 +46,9 @@ struct rg_membership_options {
     uint32_t wait_for;      /* head: other peers that must be up before it plans */
     int64_t settle_ms;      /* head: how long it waits for the rest after that */
     /* Head: after the end of a plan that ran it waits so long for those of its nodes that are lost,
-     * then plans with whoever is up.  When one of them is back, and one stays for settle_ms, it
-     * ends that plan and makes one with them. */
+     * then plans with whoever is up.  When one of them is back, and stays for settle_ms, it ends
+     * that plan and makes one with it.  A node that comes and goes is not waited for, and must stay
+     * longer (membership_flap.c). */
     int64_t grace_ms;
     int64_t stuck_ms;
     rg_propose_fn *propose; /* head */
@@ -140,6 +141,11 @@ void rg_membership_close(struct rg_membership *m); /* accepts NULL */
 RG_CHECKED enum rg_code rg_membership_step(struct rg_membership *m, int64_t now_ns,
                                            const struct rg_member_event *event,
                                            struct rg_member_actions *actions, struct rg_err *err);
+
+/* A new link's Hello says that it is of `peer`.  True: of a second process under that id, while the
+ * first one is up and answers; the link is to be ended, before a LINK_UP. */
+bool rg_membership_is_second(const struct rg_membership *m, uint32_t peer, uint64_t boot,
+                             int64_t now_ns);
 
 /* For status pages, tests and the simulator's invariants. */
 enum rg_epoch_state rg_membership_state(const struct rg_membership *m, struct rg_epoch *epoch);

@@ -2,14 +2,15 @@
  *
  * membership.c opens, closes and takes an event apart; membership_links.c knows the peers' links,
  * membership_hello.c what two of them must agree on, membership_epoch.c how a plan ends,
- * membership_head.c and membership_worker.c what the two roles do, membership_actions.c the list of
- * what is to be done, membership_view.c what others may see.
+ * membership_head.c and membership_worker.c what the two roles do, membership_flap.c who comes and
+ * goes, membership_actions.c the list of what is to be done, membership_view.c what others may see.
  * Failure    all that a step may need is reserved before it begins; nothing after that can fail. */
 #ifndef RG_CLUSTER_MEMBERSHIP_CORE_H
 #define RG_CLUSTER_MEMBERSHIP_CORE_H
 
 #include <stdarg.h>
 
+#include "base/limits.h"
 #include "base/log.h"
 #include "cluster/membership.h"
 
@@ -20,7 +21,9 @@ enum {
     RG_MEMBER_REST_MS = 300,         /* after any plan: the ends of a dead node's links come in */
     RG_MEMBER_PAUSE_MS = 1000,       /* after the first plan that failed; doubles ... */
     RG_MEMBER_PAUSE_MOST_MS = 5000,  /* ... up to this: a ring is back 10 s after its nodes are */
-    RG_MEMBER_RAN_MS = 1000          /* an epoch that ran that long has not failed */
+    RG_MEMBER_RAN_MS = 1000,         /* an epoch that ran that long has not failed */
+    RG_MEMBER_ANSWERS_MS = 3 * RG_LIMIT_HEARTBEAT_MS, /* heard of since: the peer is there */
+    RG_MEMBER_UNUSED_MS = 20000      /* a worker without a plan: another head may have it */
 };
 
 struct rg_member_peer {
@@ -38,6 +41,11 @@ struct rg_member_peer {
     uint64_t layers_done, loaded_bytes, load_bytes;
     bool busy;
     bool in_plan, ready, acked; /* head: of the present epoch */
+    int64_t up_ns;       /* it is up since */
+    int64_t fell_ns;     /* head: a plan last ended because of it */
+    int64_t calm_ns;     /* head: until then that is remembered */
+    int64_t returned_ns; /* head: a plan was last ended so that it gets layers again; -1: never */
+    bool flaps;          /* head: it comes and goes, until calm_ns */
     bool planned; /* head: it was up when the last plan was made */
     bool wanted;  /* head: ... when one was made that ran: without it is only for the time being */
 };
@@ -71,9 +79,9 @@ struct rg_membership {
     /* head, between epochs */
     int64_t enough_ns;     /* enough peers are up since; -1: they are not */
     int64_t without_ns;    /* lost nodes are waited for until then; -1: one runs, or none has */
-    int64_t back_ns;       /* some that the running plan lacks are back since; -1: none is */
     int64_t not_before_ns; /* the next plan, after the end of one */
     int64_t retry_ns;      /* the next plan, after none could be made; 0: at once */
+    uint32_t n_counted;    /* peers that counted when that was last asked */
     uint32_t fails;        /* plans in a row that ended before they ran */
     uint32_t unplanned;    /* times in a row that propose() made none */
     char why[RG_ERR_BYTES]; /* the last plan ended, or could not be made */
@@ -147,6 +155,17 @@ RG_PRINTF(3, 4)
 void rg_member_end_epoch(struct rg_membership *m, struct rg_member_end end, const char *format,
                          ...);
 
+/* ---- membership_flap.c: of the head ---------------------------------------------------------- */
+
+/* A plan ends because of this node. */
+void rg_member_fell(struct rg_membership *m, uint32_t peer);
+/* It has ended too many of late: nobody waits for it. */
+bool rg_member_flaps(const struct rg_membership *m, uint32_t peer);
+/* It is up, and a plan may have it. */
+bool rg_member_counts(const struct rg_membership *m, uint32_t peer);
+/* It is up, and has ended no plan, for so long. */
+int64_t rg_member_stayed_ns(const struct rg_membership *m, uint32_t peer);
+
 /* ---- the roles ------------------------------------------------------------------------------- */
 
 /* Propose ... Abort, from a peer that is up. */
@@ -165,6 +184,6 @@ void rg_member_worker_lost(struct rg_membership *m, uint32_t peer, const char *w
 void rg_member_head_hope(struct rg_membership *m);
 /* After every event of the head. */
 void rg_member_head_consider(struct rg_membership *m);
-uint32_t rg_member_n_up(const struct rg_membership *m);
+uint32_t rg_member_n_up(const struct rg_membership *m); /* of those that count */
 
 #endif

@@ -129,7 +129,7 @@ static void pause_after(struct rg_membership *m)
     if (pause_ms > RG_MEMBER_PAUSE_MOST_MS)
         pause_ms = RG_MEMBER_PAUSE_MOST_MS;
     m->not_before_ns = m->now + (ran ? RG_MEMBER_REST_MS : pause_ms) * RG_NS_PER_MS;
-    m->enough_ns = m->back_ns = -1;
+    m->enough_ns = -1;
     if (m->state == RG_EPOCH_RUNNING && m->without_ns < 0)
         m->without_ns = m->now + m->grace_ns;
 }
@@ -152,6 +152,8 @@ void rg_member_end_epoch(struct rg_membership *m, struct rg_member_end end, cons
     rg_member_say(m, RG_LOG_WARN, end.lost, "plan %llu is over: %s",
                   (unsigned long long)m->plan.epoch.n, why);
     (void)snprintf(m->why, sizeof m->why, "%s", why);
+    if (m->self == 0 && end.lost != RG_NO_PEER && m->peers[end.lost].in_plan)
+        rg_member_fell(m, end.lost);
     if (m->self == 0)
         pause_after(m);
     rg_member_enter(m, RG_EPOCH_NONE);

@@ -11,7 +11,7 @@ uint32_t rg_member_n_up(const struct rg_membership *m)
     uint32_t n = 0;
 
     for (uint32_t i = 0; i < m->n_peers; i++)
-        n += i != m->self && m->peers[i].state == RG_PEER_UP;
+        n += i != m->self && rg_member_counts(m, i);
     return n;
 }
 
@@ -184,10 +184,10 @@ void rg_member_head_hope(struct rg_membership *m)
         m->not_before_ns = soon;
 }
 
-static bool wanted_are_up(const struct rg_membership *m)
+static bool none_is_waited_for(const struct rg_membership *m)
 {
     for (uint32_t i = 1; i < m->n_peers; i++)
-        if (m->peers[i].wanted && m->peers[i].state != RG_PEER_UP)
+        if (m->peers[i].wanted && !rg_member_counts(m, i) && !rg_member_flaps(m, i))
             return false;
     return true;
 }
@@ -200,13 +200,18 @@ static bool has_waited(const struct rg_membership *m, uint32_t n_up)
     if (m->without_ns < 0)
         return enough && (n_up == m->n_peers - 1 || m->now - m->enough_ns >= m->settle_ns);
     /* A plan ran: whom it had is waited for and nobody else, and in the end nobody. */
-    return (enough && wanted_are_up(m)) || m->now >= m->without_ns;
+    return none_is_waited_for(m) || m->now >= m->without_ns;
 }
 
 static bool may_plan(struct rg_membership *m)
 {
     const uint32_t n_up = rg_member_n_up(m);
 
+    if (n_up > m->n_counted) { /* one has stayed for long enough */
+        m->unplanned = 0;
+        m->retry_ns = 0;
+    }
+    m->n_counted = n_up;
     if (n_up < m->wait_for)
         m->enough_ns = -1;
     else if (m->enough_ns < 0)
@@ -214,30 +219,30 @@ static bool may_plan(struct rg_membership *m)
     return has_waited(m, n_up) && m->now >= m->not_before_ns && m->now >= m->retry_ns;
 }
 
-static bool one_is_back(const struct rg_membership *m)
+/* The running plan had to do without it; it is up again, and stays. */
+static bool is_back(const struct rg_membership *m, uint32_t peer)
 {
-    for (uint32_t i = 1; i < m->n_peers; i++) {
-        const struct rg_member_peer *p = &m->peers[i];
+    const struct rg_member_peer *p = &m->peers[peer];
 
-        if (p->wanted && !p->planned && p->state == RG_PEER_UP)
-            return true;
-    }
-    return false;
+    return p->wanted && !p->planned && rg_member_counts(m, peer) &&
+           m->now - m->since_ns >= m->settle_ns && rg_member_stayed_ns(m, peer) >= m->settle_ns;
 }
 
-/* A plan that had to do without a node goes on until that one is back, and stays. */
 static void check_back(struct rg_membership *m)
 {
     const struct rg_member_end end = {RG_E_PEER, RG_NO_PEER, RG_NO_PEER};
 
-    if (m->state != RG_EPOCH_RUNNING || !one_is_back(m)) {
-        m->back_ns = -1;
-    } else if (m->back_ns < 0) {
-        m->back_ns = m->now;
-    } else if (m->now - m->back_ns >= m->settle_ns) {
-        m->without_ns = m->now; /* who is still lost was waited for */
-        rg_member_end_epoch(m, end, "a lost node is back and gets its layers again");
-    }
+    bool any = false;
+
+    for (uint32_t i = 1; m->state == RG_EPOCH_RUNNING && i < m->n_peers; i++)
+        if (is_back(m, i)) {
+            m->peers[i].returned_ns = m->now;
+            any = true;
+        }
+    if (!any)
+        return;
+    m->without_ns = m->now; /* who is still lost was waited for */
+    rg_member_end_epoch(m, end, "a lost node is back and gets its layers again");
 }
 
 static void put_off(struct rg_membership *m, const struct rg_err *err)
@@ -261,13 +266,13 @@ static void propose(struct rg_membership *m)
     struct rg_err err = {0};
 
     for (uint32_t i = 0; i < m->n_peers; i++)
-        m->up[i] = i == 0 ? &m->hello : m->peers[i].state == RG_PEER_UP ? &m->peers[i].hello : NULL;
+        m->up[i] = i == 0 ? &m->hello : rg_member_counts(m, i) ? &m->peers[i].hello : NULL;
     if (m->propose(m->ud, m->up, m->n_peers, &plan, &err)) {
         put_off(m, &err);
         return;
     }
     for (uint32_t i = 1; i < m->n_peers; i++)
-        m->peers[i].planned = m->peers[i].state == RG_PEER_UP;
+        m->peers[i].planned = rg_member_counts(m, i);
     plan.epoch = (struct rg_epoch){.boot = m->hello.boot, .n = m->last.n + 1};
     assert(rg_member_plan_fault(m, &plan) == NULL);
     m->unplanned = 0;

@@ -131,11 +131,26 @@ static void take_hello(struct rg_membership *m, uint32_t peer)
     }
     p->state = RG_PEER_UP;
     p->reason[0] = p->said[0] = 0;
-    p->heard_ns = p->progress_ns = m->now;
+    p->up_ns = p->heard_ns = p->progress_ns = m->now;
     p->beat_ns = m->now - RG_LIMIT_HEARTBEAT_MS * RG_NS_PER_MS;
     if (m->self == 0)
         rg_member_head_hope(m);
     rg_member_say(m, RG_LOG_INFO, peer, "%s is up: %s", p->id, p->hello.build);
+}
+
+bool rg_membership_is_second(const struct rg_membership *m, uint32_t peer, uint64_t boot,
+                             int64_t now_ns)
+{
+    const struct rg_member_peer *p = &m->peers[peer];
+    const int64_t unused_ns = now_ns - (m->since_ns > p->up_ns ? m->since_ns : p->up_ns);
+
+    if (p->state != RG_PEER_UP || p->boot == boot ||
+        now_ns - p->heard_ns >= RG_MEMBER_ANSWERS_MS * RG_NS_PER_MS)
+        return false;
+    /* Two heads that have some workers each may lack the others for ever: the one with the lower
+     * boot gets those that the other one does not use. */
+    return !(peer == 0 && boot < p->boot && m->state == RG_EPOCH_NONE &&
+             unused_ns >= RG_MEMBER_UNUSED_MS * RG_NS_PER_MS);
 }
 
 /* ---- heartbeats ------------------------------------------------------------------------------ */

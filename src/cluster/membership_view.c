@@ -80,9 +80,10 @@ static void put_missing(const struct rg_membership *m, struct text *t)
     for (uint32_t i = 0; i < m->n_peers; i++) {
         const struct rg_member_peer *p = &m->peers[i];
 
-        if (i == m->self || p->state == RG_PEER_UP)
+        if (i == m->self || (p->state == RG_PEER_UP && (m->self != 0 || rg_member_counts(m, i))))
             continue;
-        put(t, "%s%s (%s)", between, p->id, p->reason);
+        put(t, "%s%s (%s)", between, p->id,
+            p->state == RG_PEER_UP ? "it comes and goes, and must stay for a while" : p->reason);
         between = ", ";
     }
 }

@@ -202,8 +202,12 @@ void sim_be_quiet(struct world *w)
         if (n->part.ready_at > w->now)
             n->part.ready_at = w->now;
         sim_resume(w, i);
-        if (n->process == DEAD)
-            sim_at(w, later(w, 1, 2000), (struct event){.kind = EV_RESTART, .a = i});
+        if (n->process == DEAD) {
+            const int64_t at = later(w, 1, 2000);
+
+            sim_at(w, at, (struct event){.kind = EV_RESTART, .a = i});
+            w->quiet_at = at > w->quiet_at ? at : w->quiet_at;
+        }
         for (uint32_t k = 0; k < w->n_nodes; k++)
             w->blocked[i][k] = false;
     }
