@@ -114,6 +114,9 @@ static void detach(struct rg_node *n, struct rg_node_link *k)
         struct rg_node_peer *p = &n->peers[k->peer];
 
         if (p->link == k) {
+            /* One that was turned away opened its link too. */
+            if (!p->dialling && rg_clock_ms() - k->since_ms > RG_LIMIT_REDIAL_MOST_MS)
+                p->pause_ms = 0;
             p->link = NULL;
             p->dialling = false;
             put_off(n, p);
@@ -227,17 +230,10 @@ static enum rg_code decode(struct rg_message *m, const struct rg_frame *f, struc
     return code;
 }
 
-/* Another process under the id of one that is there and answers.  A node that was restarted ended
- * its old link, or has been silent for longer than this by the time it is back. */
-static bool is_twin(const struct rg_node *n, int32_t peer, uint64_t boot)
+static bool is_second(const struct rg_node *n, int32_t peer, uint64_t boot)
 {
-    const int64_t answers_ms = (int64_t)3 * RG_LIMIT_HEARTBEAT_MS;
-    struct rg_peer_view v;
-
-    if (!n->membership || !n->peers[peer].link || n->peers[peer].boot == boot)
-        return false;
-    rg_membership_peer(n->membership, (uint32_t)peer, rg_clock_ns(), &v);
-    return v.state == RG_PEER_UP && v.heard_ms < answers_ms;
+    return n->membership &&
+           rg_membership_is_second(n->membership, (uint32_t)peer, boot, rg_clock_ns());
 }
 
 /* It will try again and again: the same line comes twice a minute at most. */
@@ -269,7 +265,7 @@ static bool make_known(struct rg_node *n, struct rg_node_link *k, const struct r
                        n->discovery.peers[n->self].id);
     else if ((uint32_t)peer == n->self)
         (void)snprintf(why, sizeof why, "two nodes call themselves %.128s", id);
-    else if (is_twin(n, peer, m->hello.boot))
+    else if (is_second(n, peer, m->hello.boot))
         (void)snprintf(why, sizeof why, "two nodes call themselves %.128s, and the first is here",
                        id);
     if (why[0]) {
@@ -291,7 +287,6 @@ static bool make_known(struct rg_node *n, struct rg_node_link *k, const struct r
     k->stranger = false;
     k->peer = peer;
     p->link = k;
-    p->boot = m->hello.boot;
     p->dialling = false;
     p->pause_ms = 0;
     tell_link(n, RG_MEMBER_LINK_UP, (uint32_t)peer, NULL);
@@ -361,7 +356,6 @@ void rg_node_link_note(struct rg_node *n, struct rg_note *note)
     case RG_NOTE_OPEN:
         if (k->peer >= 0) {
             n->peers[k->peer].dialling = false;
-            n->peers[k->peer].pause_ms = 0;
             tell_link(n, RG_MEMBER_LINK_UP, (uint32_t)k->peer, NULL);
         }
         break;

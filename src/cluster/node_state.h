@@ -30,7 +30,6 @@ struct rg_node_peer {
     int64_t pause_ms;          /* the next wait between two tries */
     char said[RG_ERR_BYTES];   /* the last line about it, so that it is not said again and again */
     int64_t said_ms;
-    uint64_t boot; /* of the process behind an accepted link */
 };
 
 /* An event of the transport's thread (or another), on its way to the loop. */
