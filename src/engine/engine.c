@@ -205,6 +205,7 @@ enum rg_code rg_engine_open(struct rg_engine **out, struct rg_pipeline *pipeline
         e->options.chunk_rows = CHUNK_ROWS_DEFAULT;
     e->next_id = 1;
     e->woken = true; /* looks at the pipeline at once */
+    e->got_further = true;
     code = open_parts(e, err);
     if (code != RG_OK) {
         rg_engine_close(e);

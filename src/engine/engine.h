@@ -13,8 +13,14 @@
  * Lost       when the pipeline says RG_E_PEER, its KV is gone, and the requests outlive it: each
  *            is told once (RG_EVENT_LOST) and waits, what is submitted queues, and when the
  *            pipeline is well again each is computed anew from its prompt and the tokens that it
- *            had, to the same ones.  After node_timeout_ms all end with that error and its reason,
- *            and submit returns it at once, until the pipeline is well again.
+ *            had, to the same ones.  A request that has got no further for node_timeout_ms because
+ *            of losses ends with that error and its reason: within 1 s while the pipeline is lost,
+ *            else at its next loss.  Its time counts from the first loss after the last step that
+ *            took it further, so that a pipeline which is lost again and again holds nobody for
+ *            ever; a step that computes again what a former attempt had reached is none of those.
+ *            The time of those in the queue counts from the first loss since which no request has
+ *            got further; when it is over submit returns the error at once, until the pipeline is
+ *            well again.
  * Broken     when the pipeline says that no step can be right any more (a file of the weights was
  *            changed under it), every request ends with its error, and so does every later submit.
  * Cancel     takes effect before the next step; the END event says RG_END_CANCELED.  Its rows that
@@ -35,8 +41,8 @@ struct rg_engine_options {
     uint32_t context;    /* positions of one sequence, prompt and answer */
     uint32_t parallel;   /* sequences at once */
     uint32_t chunk_rows; /* prefill rows per step; 0: 512 */
-    /* Requests wait for a lost pipeline for so long, from its loss on; 0: they end at once, if it
-     * is not well again by then. */
+    /* Requests wait for a lost pipeline for so long; 0: they end at once, if it is not well again
+     * by then. */
     int64_t node_timeout_ms;
 };
 

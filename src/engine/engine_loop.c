@@ -9,6 +9,9 @@
 /* An idle engine shows that it is alive; one whose pipeline is lost asks for it. */
 enum { IDLE_TURN_MS = 1000, LOST_TURN_MS = 100 };
 
+/* A loss that is over at once ends nobody at once, however short the time to wait is. */
+enum { FLAP_MS = 1000 };
+
 /* ---- coming and going ------------------------------------------------------------------------ */
 
 /* A sequence with rows under way keeps its blocks until the last of them is back.  Every node runs
@@ -108,17 +111,18 @@ static void end_canceled(struct rg_engine *e, struct rg_sequence *waiting)
     }
 }
 
-void rg_engine_end_all(struct rg_engine *e, const struct rg_err *why)
+/* Empties the queue; lock held. */
+static struct rg_sequence *take_waiting(struct rg_engine *e)
 {
-    struct rg_sequence *waiting;
+    struct rg_sequence *waiting = e->waiting_first;
 
-    pthread_mutex_lock(&e->lock);
-    waiting = e->waiting_first;
     e->waiting_first = e->waiting_last = NULL;
     e->stats.waiting = 0;
-    pthread_mutex_unlock(&e->lock);
-    while (e->stats.running > 0)
-        rg_engine_end(e, e->running[0], RG_END_ERROR, why);
+    return waiting;
+}
+
+static void end_taken(struct rg_engine *e, struct rg_sequence *waiting, const struct rg_err *why)
+{
     while (waiting) {
         struct rg_sequence *q = waiting;
 
@@ -127,20 +131,70 @@ void rg_engine_end_all(struct rg_engine *e, const struct rg_err *why)
     }
 }
 
+static void end_all(struct rg_engine *e, const struct rg_err *why)
+{
+    struct rg_sequence *waiting;
+
+    pthread_mutex_lock(&e->lock);
+    waiting = take_waiting(e);
+    pthread_mutex_unlock(&e->lock);
+    while (e->stats.running > 0)
+        rg_engine_end(e, e->running[0], RG_END_ERROR, why);
+    end_taken(e, waiting, why);
+}
+
 /* ---- a lost pipeline ------------------------------------------------------------------------- */
+
+/* Nobody has got further since a loss that was so long ago; lock held. */
+static bool is_stalled(const struct rg_engine *e, int64_t ms)
+{
+    return !e->got_further && (rg_clock_ns() - e->lost_ns) / 1000000 >= ms;
+}
 
 bool rg_engine_gave_up(const struct rg_engine *e)
 {
-    return e->is_lost &&
-           (rg_clock_ns() - e->lost_ns) / 1000000 >= e->options.node_timeout_ms;
+    return e->is_lost && is_stalled(e, e->options.node_timeout_ms);
 }
 
 /* What the nodes had of everybody's keys and values is gone.  The tokens are here: each sequence is
  * computed again from its first one, to the same bits. */
-void rg_engine_go_back(struct rg_engine *e)
+void rg_engine_go_back(struct rg_engine *e, const struct rg_err *why)
 {
+    const int64_t now = rg_clock_ns();
+
+    e->loss = *why;
+    pthread_mutex_lock(&e->lock);
+    if (e->got_further)
+        e->lost_ns = now;
+    e->got_further = false;
+    pthread_mutex_unlock(&e->lock);
     for (uint32_t i = 0; i < e->stats.running; i++)
-        rg_sequence_go_back(e->running[i], 0);
+        rg_sequence_lose(e->running[i], now);
+}
+
+/* Those that losses have kept where they are for so long; and who waits for their places, if that
+ * is all of them. */
+static void end_stalled(struct rg_engine *e, int64_t ms, const struct rg_err *why)
+{
+    const int64_t now = rg_clock_ns();
+    struct rg_sequence *waiting = NULL;
+    uint32_t i = 0;
+
+    pthread_mutex_lock(&e->lock);
+    if (is_stalled(e, ms)) {
+        waiting = take_waiting(e);
+        e->got_further = !e->is_lost; /* who comes next has lost nothing */
+    }
+    pthread_mutex_unlock(&e->lock);
+    while (i < e->stats.running) {
+        struct rg_sequence *q = e->running[i];
+
+        if (q->stalled_ns != 0 && rg_sequence_stalled_ms(q, now) >= ms)
+            rg_engine_end(e, q, RG_END_ERROR, why);
+        else
+            i++;
+    }
+    end_taken(e, waiting, why);
 }
 
 /* One that was not told yet, marked; lock held. */
@@ -182,24 +236,23 @@ static void forget_told(struct rg_engine *e)
         q->told_lost = false;
 }
 
-/* Notes and logs what the pipeline said; true when requests can wait for it no longer. */
-static bool note(struct rg_engine *e, enum rg_code code, const struct rg_err *why)
+/* Notes and logs what the pipeline said. */
+static void note(struct rg_engine *e, enum rg_code code, const struct rg_err *why)
 {
     struct rg_engine_stats stats;
-    bool was_lost, gave_up;
+    bool was_lost;
 
     pthread_mutex_lock(&e->lock);
     was_lost = e->is_lost;
     e->is_lost = code == RG_E_PEER;
     e->is_broken = code != RG_OK && code != RG_E_PEER;
-    if (e->is_lost && !was_lost)
-        e->lost_ns = rg_clock_ns();
     if (code != RG_OK)
         e->why = *why;
     if (!e->is_lost)
         forget_told(e);
-    gave_up = e->is_broken || rg_engine_gave_up(e);
     stats = e->stats;
+    if (code == RG_OK && stats.running == 0 && stats.waiting == 0)
+        e->got_further = true;
     pthread_mutex_unlock(&e->lock);
     if (e->is_broken || was_lost != e->is_lost)
         rg_log(e->is_broken ? RG_LOG_ERROR
@@ -207,31 +260,34 @@ static bool note(struct rg_engine *e, enum rg_code code, const struct rg_err *wh
                             : RG_LOG_INFO,
                "engine", code == RG_OK ? "steps can be computed again" : why->message,
                "running=%u waiting=%u", stats.running, stats.waiting);
-    return gave_up;
 }
+
 
 bool rg_engine_check(struct rg_engine *e)
 {
+    const int64_t ms = e->options.node_timeout_ms;
     struct rg_err why = {0};
     enum rg_code code;
-    bool gave_up;
 
     if (e->is_broken)
         return false;
     code = rg_pipeline_check(e->pipeline, &why);
     if (code == RG_E_PEER) {
-        rg_engine_go_back(e);
+        rg_engine_go_back(e, &why);
         /* It says once that it was lost and is well again. */
         code = rg_pipeline_check(e->pipeline, &why);
     }
-    gave_up = note(e, code, &why);
-    if (code == RG_OK)
-        return true;
-    if (gave_up)
-        rg_engine_end_all(e, &why);
-    else
+    note(e, code, &why);
+    if (code == RG_E_PEER) {
+        end_stalled(e, ms, &why);
         tell_lost(e, &why);
-    return false;
+    } else if (code != RG_OK) {
+        end_all(e, &why);
+    } else if (e->loss.code != RG_OK) { /* it was lost, and is well again */
+        end_stalled(e, ms > FLAP_MS ? ms : FLAP_MS, &e->loss);
+        e->loss.code = RG_OK;
+    }
+    return code == RG_OK;
 }
 
 /* ---- the loop -------------------------------------------------------------------------------- */

@@ -25,6 +25,7 @@ struct rg_engine {
     uint32_t n_under_way;
     uint32_t depth, stages; /* the pipeline's, of when no step was under way */
     uint64_t n_turns;       /* steps that went to the pipeline */
+    struct rg_err loss;     /* the last one, if no check came after it; code RG_OK: none */
     pthread_t thread;
     bool has_thread, has_lock;
 
@@ -39,7 +40,8 @@ struct rg_engine {
     bool waits_for_nodes; /* inside collect() of a pipeline with other nodes */
     bool is_broken;       /* for good; set by the engine's thread */
     bool is_lost;         /* until the pipeline is well again */
-    int64_t lost_ns;      /* since when */
+    bool got_further;     /* someone did since lost_ns, or nobody was there to */
+    int64_t lost_ns;      /* the first loss that no such thing has come after */
     struct rg_err why;    /* of either */
 };
 
@@ -50,14 +52,12 @@ void *rg_engine_run(void *engine);
  * freed, or with its last step under way. */
 void rg_engine_end(struct rg_engine *e, struct rg_sequence *q, enum rg_end_reason reason,
                    const struct rg_err *err);
-/* Ends all that run or wait with RG_END_ERROR. */
-void rg_engine_end_all(struct rg_engine *e, const struct rg_err *why);
 /* Looks at the pipeline, with no step under way.  When it is lost, everything goes back to its
  * beginning and waits, or has waited long enough and ends; when it is broken, everything ends. */
 bool rg_engine_check(struct rg_engine *e);
-/* The KV of all is gone: what runs is computed again.  No step is under way. */
-void rg_engine_go_back(struct rg_engine *e);
-/* Lost for longer than requests wait; lock held. */
+/* The KV of all is gone: what runs is computed again.  No step is under way; a check follows. */
+void rg_engine_go_back(struct rg_engine *e, const struct rg_err *why);
+/* Lost for longer than requests wait that have got nowhere; lock held. */
 bool rg_engine_gave_up(const struct rg_engine *e);
 
 /* Makes the memory of one step. */

@@ -92,17 +92,9 @@ static void draw(struct rg_engine *e, struct rg_sequence *q, const float *logits
         rg_engine_end(e, q, RG_END_LENGTH, NULL);
 }
 
-/* Rows that are computed once more, after a loss, are not counted once more. */
-static void count_prompt(struct rg_engine *e, struct rg_sequence *q)
+static uint32_t prompt_rows(const struct rg_sequence *q)
 {
-    const uint32_t done = q->n_computed < q->n_prompt ? q->n_computed : q->n_prompt;
-
-    if (done <= q->n_counted)
-        return;
-    pthread_mutex_lock(&e->lock);
-    e->stats.prompt_tokens += done - q->n_counted;
-    pthread_mutex_unlock(&e->lock);
-    q->n_counted = done;
+    return q->n_furthest < q->n_prompt ? q->n_furthest : q->n_prompt;
 }
 
 /* n_rows more of q are computed; logits: of the last one, or NULL when it has none. */
@@ -110,12 +102,16 @@ static void advance(struct rg_engine *e, struct rg_sequence *q, uint32_t n_rows,
                     const float *logits)
 {
     const bool is_prefill = q->n_computed < q->n_prompt;
+    const uint32_t n_counted = prompt_rows(q);
 
-    q->n_computed += n_rows;
-    if (is_prefill) {
-        count_prompt(e, q);
+    rg_sequence_advance(q, n_rows);
+    pthread_mutex_lock(&e->lock);
+    /* Rows that are computed once more, after a loss, are not counted once more. */
+    e->stats.prompt_tokens += prompt_rows(q) - n_counted;
+    e->got_further = e->got_further || q->stalled_ns == 0;
+    pthread_mutex_unlock(&e->lock);
+    if (is_prefill)
         rg_sequence_tell_prefill(q);
-    }
     if (logits)
         draw(e, q, logits);
 }
@@ -271,7 +267,7 @@ static bool save(struct rg_engine *e, struct rg_sequence *q)
         if (code == RG_OK)
             return true;
         if (code == RG_E_PEER)
-            rg_engine_go_back(e);
+            rg_engine_go_back(e, &err);
         if (!rg_engine_check(e) || code == RG_E_PEER)
             return false;
     }
@@ -289,18 +285,22 @@ static struct rg_sequence *find_trouble(const struct rg_engine *e)
 
 /* After a failed submit or collect: takes back what is still under way (which counts, for sequences
  * that were not in a failed step), then sees who can go on. */
-static void recover(struct rg_engine *e, enum rg_code code)
+static void recover(struct rg_engine *e, enum rg_code code, const struct rg_err *why)
 {
+    struct rg_err loss = *why;
     struct rg_sequence *q;
 
     while (e->oldest) {
         struct rg_err err;
 
-        if (collect(e, &err) == RG_E_PEER)
-            code = RG_E_PEER;
+        if (collect(e, &err) != RG_E_PEER)
+            continue;
+        if (code != RG_E_PEER)
+            loss = err;
+        code = RG_E_PEER;
     }
     if (code == RG_E_PEER)
-        rg_engine_go_back(e);
+        rg_engine_go_back(e, &loss);
     if (!rg_engine_check(e) || code == RG_E_PEER)
         return;
     do
@@ -316,5 +316,5 @@ void rg_engine_step(struct rg_engine *e)
     if (code == RG_OK && e->oldest)
         code = collect(e, &err);
     if (code != RG_OK)
-        recover(e, code);
+        recover(e, code, &err);
 }

@@ -97,11 +97,39 @@ uint32_t rg_sequence_rows_left(const struct rg_sequence *q)
     return q->n_tokens - q->n_scheduled;
 }
 
+void rg_sequence_advance(struct rg_sequence *q, uint32_t n_rows)
+{
+    q->n_computed += n_rows;
+    if (q->n_computed > q->n_reached) {
+        q->n_reached = q->n_computed;
+        q->stalled_ns = 0;
+    }
+    if (q->n_computed > q->n_furthest) {
+        q->n_furthest = q->n_computed;
+        q->is_further = true;
+    }
+}
+
 void rg_sequence_go_back(struct rg_sequence *q, uint32_t n)
 {
     assert(q->n_in_flight == 0 && n <= q->n_computed);
     q->n_scheduled = q->n_computed = n;
     q->trouble.code = RG_OK;
+}
+
+void rg_sequence_lose(struct rg_sequence *q, int64_t now_ns)
+{
+    if (q->is_further)
+        q->n_reached = 0;
+    q->is_further = false;
+    if (q->stalled_ns == 0)
+        q->stalled_ns = now_ns;
+    rg_sequence_go_back(q, 0);
+}
+
+int64_t rg_sequence_stalled_ms(const struct rg_sequence *q, int64_t now_ns)
+{
+    return q->stalled_ns == 0 ? 0 : (now_ns - q->stalled_ns) / 1000000;
 }
 
 static struct rg_event event_of(const struct rg_sequence *q, enum rg_event_kind kind)

@@ -22,7 +22,10 @@ struct rg_sequence {
     uint32_t n_tokens, n_prompt;
     uint32_t n_scheduled, n_computed;
     uint32_t n_in_flight; /* steps under way that have rows of it */
-    uint32_t n_counted;   /* rows of the prompt that statistics have seen */
+    uint32_t n_furthest;  /* the most that n_computed ever was */
+    uint32_t n_reached;   /* the same, since the last loss after which it became more than ever */
+    bool is_further;      /* n_furthest has grown since the last loss */
+    int64_t stalled_ns;   /* the first loss since n_reached grew; 0: none */
     uint64_t turn;        /* number of the last step that took a row of it */
     uint32_t max_tokens;         /* already cut to the context */
     uint32_t *blocks;            /* owned [n_blocks], filled when admitted */
@@ -55,9 +58,17 @@ bool rg_sequence_is_eos(const struct rg_sequence *q, int32_t id);
 bool rg_sequence_is_decoding(const struct rg_sequence *q); /* all but the last token is computed */
 /* Rows that no step has taken yet, before it samples; 0 while it waits for the last of them. */
 uint32_t rg_sequence_rows_left(const struct rg_sequence *q);
+/* A step with n_rows of it is back. */
+void rg_sequence_advance(struct rg_sequence *q, uint32_t n_rows);
 /* Forgets its trouble; the next step starts at the first `n` positions, which are in the KV.  None
  * of its steps is under way. */
 void rg_sequence_go_back(struct rg_sequence *q, uint32_t n);
+/* What the KV had of it is lost, now: it goes back to its beginning.  Once or more a loss. */
+void rg_sequence_lose(struct rg_sequence *q, int64_t now_ns);
+/* For so long it has got no further because of losses; 0 when its last loss is made up for.  Each
+ * attempt must reach more than those before it, until it is further than ever: so one whose ring
+ * is lost again and again gets older, and a long prompt that is computed once more does not. */
+int64_t rg_sequence_stalled_ms(const struct rg_sequence *q, int64_t now_ns);
 
 void rg_sequence_tell_prefill(const struct rg_sequence *q);
 void rg_sequence_tell_token(const struct rg_sequence *q, const struct rg_sample *sample);

@@ -43,6 +43,11 @@ struct fake_ring {
     uint32_t lose_chance;   /* a submit or a collect: the ring is lost */
     atomic_uint stay_chance; /* a check: it stays lost */
     uint32_t losses_most;   /* by chance; 0: any number */
+    uint32_t flap_after;    /* steps that come back before it is lost each time; 0: by chance */
+    uint32_t flap_more;     /* and so many more each time */
+    uint32_t n_since;       /* steps since it formed */
+    uint32_t step_us;       /* a collect takes so long */
+    bool is_flat;           /* any token may be likely, not only the next one */
     bool changes_shape;     /* depth and stages change when it forms again */
     bool stays;             /* the present loss was seen by a check, and lasts */
     _Atomic(struct rg_engine *) hurries; /* it looks again at once while the ring stays lost */
@@ -102,8 +107,12 @@ static inline void ring_write_logits(struct fake_ring *r, uint32_t stage,
             q++;
         for (uint32_t at = 0; at <= q->position + (row - q->row_begin); at++)
             hash = hash_on(hash, *ring_at(r, stage, q, at));
-        memset(step->logits + (size_t)i * VOCAB, 0, VOCAB * sizeof(*step->logits));
-        step->logits[(size_t)i * VOCAB + (uint32_t)next_token(hash)] = 1.0f;
+        for (uint32_t id = 0; id < VOCAB; id++)
+            step->logits[(size_t)i * VOCAB + id] =
+                r->is_flat && id != POISON ? (float)(hash_on(hash, (int32_t)id) % 1000) / 250.0f
+                                           : -4.0f;
+        if (!r->is_flat)
+            step->logits[(size_t)i * VOCAB + (uint32_t)next_token(hash)] = 1.0f;
     }
 }
 
@@ -149,6 +158,12 @@ static inline enum rg_code ring_lost(struct rg_err *err)
 
 static inline void ring_lose(struct fake_ring *r)
 {
+    if (r->flap_after > 0 && r->n_since == r->flap_after) {
+        r->is_lost = true;
+        r->n_since = 0;
+        r->flap_after += r->flap_more;
+        atomic_fetch_add(&r->n_lost, 1);
+    }
     if (!ring_chance(r, r->lose_chance) ||
         (r->losses_most > 0 && atomic_load(&r->n_lost) >= r->losses_most))
         return;
@@ -236,6 +251,8 @@ static inline enum rg_code ring_collect(struct rg_pipeline *p, struct rg_pipe_st
 
     assert_true(r->n_queued > 0);
     ring_pass_gate(r);
+    if (r->step_us > 0)
+        usleep(r->step_us);
     if (!r->is_lost)
         ring_lose(r);
     while (!r->is_lost && oldest->stages_done < p->stages)
@@ -244,6 +261,7 @@ static inline enum rg_code ring_collect(struct rg_pipeline *p, struct rg_pipe_st
     code = oldest->fate;
     memmove(r->queue, r->queue + 1, --r->n_queued * sizeof(*r->queue));
     atomic_fetch_add(&r->n_collected, 1);
+    r->n_since += !r->is_lost;
     if (r->is_lost)
         return ring_lost(err);
     if (code == RG_OK && ring_chance(r, r->glitch_chance))
