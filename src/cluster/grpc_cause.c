@@ -1,5 +1,6 @@
 /* grpc_cause.c - gRPC's many words for a failure, as one line that a person can act on. */
 #include <errno.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -99,35 +100,65 @@ enum rg_code rg_grpc_cause(struct rg_err *err, const char *peer, grpc_status_cod
     }
 }
 
-/* A line per second at most: a port scan must not fill the disk. */
+/* Some lines at once, then two a minute: neither a port scan nor a peer that tries for ever must
+ * fill the disk.  The rest is dropped. */
 static bool may_log(void)
 {
-    static _Atomic int64_t last;
+    enum { AT_ONCE = 6, AGAIN_MS = 30000 };
+    static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+    static int64_t full_ms; /* when there would be AT_ONCE again */
     const int64_t now = rg_clock_ms();
-    int64_t before = last;
+    bool may;
 
-    return now - before >= 1000 && atomic_compare_exchange_strong(&last, &before, now);
+    pthread_mutex_lock(&lock);
+    if (full_ms < now)
+        full_ms = now;
+    may = full_ms - now <= (AT_ONCE - 1) * (int64_t)AGAIN_MS;
+    if (may)
+        full_ms += AGAIN_MS;
+    pthread_mutex_unlock(&lock);
+    return may;
+}
+
+/* What OpenSSL finds wrong comes with its reason.  A peer that does not like this node's
+ * certificate just closes: of that gRPC speaks at its level of debugging alone. */
+static bool says_tls(const gpr_log_func_args *args, char *said, size_t size)
+{
+    static const char key[] = "target_address:\"";
+    const char *at = strstr(args->message, key);
+    char line[256];
+
+    if (args->severity == GPR_LOG_SEVERITY_ERROR && strstr(args->message, "andshake failed")) {
+        clean(line, sizeof line, args->message);
+        (void)snprintf(said, size, "a peer stays out: TLS: %s", line);
+        return true;
+    }
+    if (!strstr(args->message, "Handshaking failed") || !strstr(args->message, "Socket closed"))
+        return false;
+    clean(line, sizeof line, at ? at + sizeof key - 1 : "?");
+    line[strcspn(line, "\"")] = '\0';
+    (void)snprintf(said, size,
+                   "a peer stays out: TLS: %s ended the handshake: it may not know this node's "
+                   "authority, or speak no TLS; its log says more", line);
+    return true;
 }
 
 static void on_grpc_log(gpr_log_func_args *args)
 {
-    char line[256];
     const char *slash = strrchr(args->file, '/');
-    const bool tls = strstr(args->message, "andshake failed") != NULL;
+    char said[RG_ERR_BYTES];
 
-    clean(line, sizeof line, args->message);
-    if (tls && may_log()) {
-        char said[sizeof line + 64];
-
-        (void)snprintf(said, sizeof said, "a peer stays out: TLS: %s", line);
-        rg_log(RG_LOG_WARN, "peer", said, "what=tls-handshake");
-        return;
+    if (says_tls(args, said, sizeof said)) {
+        if (may_log())
+            rg_log(RG_LOG_WARN, "peer", said, "what=tls-handshake");
+    } else if (args->severity == GPR_LOG_SEVERITY_ERROR) {
+        clean(said, sizeof said, args->message);
+        rg_log(RG_LOG_DEBUG, "grpc", said, "at=%s:%d", slash ? slash + 1 : args->file, args->line);
     }
-    rg_log(RG_LOG_DEBUG, "grpc", line, "at=%s:%d", slash ? slash + 1 : args->file, args->line);
 }
 
 void rg_grpc_log_setup(void)
 {
     gpr_set_log_function(on_grpc_log);
-    gpr_set_log_verbosity(GPR_LOG_SEVERITY_ERROR);
+    gpr_set_log_verbosity(GPR_LOG_SEVERITY_DEBUG);
 }

@@ -377,8 +377,9 @@ static enum rg_code compare(const struct rg_model_card *card, const struct rg_mo
                        advice);
     for (uint32_t i = 0; i < now->n_layers; i++) {
         if (is_other(&card->layers[i], &now->layers[i]))
-            return rg_fail(err, RG_E_IO, "%s: layer %" PRIu32 " is not what it was at the start: %s",
-                           name, i, advice);
+            return rg_fail(err, RG_E_IO,
+                           "%s: layer %" PRIu32 " is not what it was at the start: %s", name, i,
+                           advice);
     }
     if (is_other(&card->embedding, &now->embedding) || is_other(&card->head, &now->head))
         return rg_fail(err, RG_E_IO, "%s: embedding or lm_head are not what they were at the "

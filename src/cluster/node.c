@@ -31,7 +31,7 @@ static bool on_accept(void *ud, struct rg_link *l, enum rg_link_kind kind, const
     struct rg_node *n = ud;
     bool ready;
 
-    if (!rg_node_knows(n, names))
+    if (!rg_node_knows(n, names, address))
         return false;
     if (kind == RG_LINK_PROBE)
         return rg_probe_accept(l, events, link_ud);

@@ -22,13 +22,34 @@ struct rg_node_link {
     char names[1024], address[64];
 };
 
-bool rg_node_knows(struct rg_node *n, const char *names)
+/* The names are read on the transport's thread, where nobody has asked for an id yet.  A line twice
+ * a minute at most: it will try again and again. */
+static void say_unknown(struct rg_node *n, const char *names, const char *address)
 {
-    bool known = names[0] == '\0'; /* without certificates everybody is who he says */
+    const int64_t again_ms = 30000, now = rg_clock_ms();
+    const int first = (int)strcspn(names, "\n");
+    char why[RG_ERR_BYTES];
+
+    if (n->unknown_said_ms && now - n->unknown_said_ms < again_ms)
+        return;
+    n->unknown_said_ms = now;
+    (void)snprintf(why, sizeof why,
+                   "a peer stays out: its certificate is of '%.*s%s', and no node of "
+                   "discovery.json has that name",
+                   first < 128 ? first : 128, names, names[first] ? ", ..." : "");
+    rg_log(RG_LOG_WARN, "cluster", why, "address=%s", address);
+}
+
+bool rg_node_knows(struct rg_node *n, const char *names, const char *address)
+{
+    /* Without certificates everybody is who he says. */
+    bool known = !n->options.tls_dir;
 
     pthread_mutex_lock(&n->lock);
     for (uint32_t i = 0; i < n->discovery.n && !known; i++)
         known = rg_tls_names_have(names, n->discovery.peers[i].id);
+    if (!known)
+        say_unknown(n, names, address);
     pthread_mutex_unlock(&n->lock);
     return known;
 }

@@ -116,7 +116,7 @@ struct rg_node {
     struct rg_node_link *links; /* all that are not freed */
     uint32_t n_strangers;
     char stranger_said[RG_ERR_BYTES]; /* the last line about one that was turned away */
-    int64_t stranger_said_ms;
+    int64_t stranger_said_ms, unknown_said_ms; /* the latter under the lock */
     uint64_t random; /* jitter */
 
     struct rg_node_part loaded;
@@ -150,8 +150,8 @@ void rg_node_tell_missed(struct rg_node *n);
 /* node_links.c */
 bool rg_node_accept_control(struct rg_node *n, struct rg_link *l, const char *names,
                             const char *address, struct rg_link_events *events, void **ud);
-/* One of a certificate's names is a peer's.  Any thread. */
-bool rg_node_knows(struct rg_node *n, const char *names);
+/* One of a certificate's names is a peer's; else the log says whose it is.  Any thread. */
+bool rg_node_knows(struct rg_node *n, const char *names, const char *address);
 void rg_node_dial_due(struct rg_node *n, int64_t now_ms);
 void rg_node_link_note(struct rg_node *n, struct rg_note *note); /* takes its frame */
 void rg_node_send(struct rg_node *n, uint32_t peer, const struct rg_message *m);

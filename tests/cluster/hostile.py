@@ -299,6 +299,29 @@ def test_ping_and_settings_floods(lab):
         return ", ".join(said)
 
 
+@needs("h2", "openssl")
+def test_a_certificate_without_names(lab):
+    """of the cluster's authority: it may be nobody, so it is refused, and the log says so"""
+    with lab.ring(2, DEMO) as ring:
+        out = tls.make(lab, ring)
+        tls.start(ring, tls.bundles(ring, out), only=[1])
+        worker = ring.nodes[1]
+        worker.wait_log("listening for peers")
+        for name, answer in (("head", b"renga"), ("", b"refused")):
+            w = Wire(ring, tls.client(tls.signed(ring, out, f"named-{name}", name, -86400, 86400)))
+            w.send(w.headers(1, CONTROL))
+            got, _ = w.read(0.5)
+            w.close()
+            # The header that opens a link, or the refusal, as HPACK writes them.
+            check(huffman(answer) in got or answer in got, name, got)
+        worker.wait_log("its certificate is of ''", 2)
+        check(worker.stop() == 0, "exit", worker.process.returncode)
+
+
+def huffman(text):
+    return hpack.Encoder().huffman_coder.encode(text)
+
+
 @needs("h2")
 def test_without_a_certificate_nothing_is_reached(lab):
     """behind mutual TLS none of this comes to HTTP/2: the handshake ends it"""

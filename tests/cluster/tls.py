@@ -1,13 +1,14 @@
 """Certificates between nodes: made by `renga certs`, asked for off loopback, each wrong one refused."""
 import json
 import os
+import re
 import shutil
 import socket
 import ssl
 import subprocess
 import time
 
-from harness import DEMO, check
+from harness import DEMO, check, until
 from marks import needs
 
 QUESTION = "What is the capital of France?"
@@ -148,11 +149,11 @@ def signed(ring, out, name, id, begin_s, end_s):
     (bundle / "ca.cnf").write_text(
         f"[ca]\ndefault_ca=c\n[c]\nnew_certs_dir={bundle}\ndatabase={bundle}/index\nrand_serial=yes\n"
         f"default_md=sha256\npolicy=p\nx509_extensions=x\n[p]\ncommonName=supplied\n"
-        f"[x]\nbasicConstraints=critical,CA:FALSE\nsubjectAltName=DNS:{id}\n")
+        f"[x]\nbasicConstraints=critical,CA:FALSE\n" + (f"subjectAltName=DNS:{id}\n" if id else ""))
     (bundle / "index").write_text("")
     for command in (
             ["req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj",
-             f"/CN={id}", "-keyout", bundle / "node.key", "-out", bundle / "node.csr"],
+             f"/CN={id or 'nobody'}", "-keyout", bundle / "node.key", "-out", bundle / "node.csr"],
             ["ca", "-batch", "-notext", "-config", bundle / "ca.cnf", "-cert", out / "ca.pem", "-keyfile",
              out / "ca.key", "-in", bundle / "node.csr", "-out", bundle / "node.pem", "-startdate", stamp[0],
              "-enddate", stamp[1]]):
@@ -276,3 +277,76 @@ def test_a_certificate_that_expires_while_the_ring_runs(lab):
         ring.nodes[1].kill()
         start(ring, good, only=[1])
         check(ring.nodes[1].wait_exit(5) == 2 and "expired" in ring.nodes[1].log(), ring.nodes[1].log())
+
+
+# ---- what both sides say ---------------------------------------------------------------------
+
+
+class Place:
+    """The third node's place in a ring of three that serves with two."""
+
+    def __init__(self, lab, ring, want):
+        self.lab, self.ring, self.want = lab, ring, want
+        self.node = ring.nodes[2]
+
+    def comes(self, id, bundle, theirs, ours, discovery=None):
+        """Somebody comes with this bundle: a line that fits on each side, and the others serve on."""
+        marks = [len(n.log()) for n in self.ring.nodes[:2]]
+        flags = ["--tls-dir", bundle] if bundle else ["--insecure-peers"]
+        self.node.start(DEMO, "--discovery-config-path", discovery or self.ring.discovery, "--node-id", id,
+                        "--threads", 1, *flags)
+        if theirs:
+            self.node.wait_log(theirs, 8)
+        until(lambda: any(re.search(ours, n.log()[m:]) for n, m in zip(self.ring.nodes, marks)), 8,
+              lambda: f"no {ours!r}\n" + self.ring.logs())
+        for node in self.ring.nodes[:2]:
+            node.ask(self.ring.chat(QUESTION)).check_whole(self.want)
+        check(self.node.health()[0] != 200, "it serves")
+        for node, mark in zip(self.ring.nodes, marks):
+            said = node.log()[mark:].count("\n")
+            check(said <= 8, said, "lines in", node.log_path.name, node.log()[mark:])
+        self.node.kill()
+
+
+@needs("hosts", "openssl")
+def test_each_refusal_is_a_line_on_both_sides(lab):
+    """another authority, a name that is not in the file, files that were replaced while the node ran (--long: no
+    TLS): both logs say why, the rest of the ring serves on"""
+    want = lab.right(DEMO, QUESTION)
+    with lab.ring(3, DEMO, lan=True) as ring:
+        out = make(lab, ring)
+        good, other = bundles(ring, out), bundles(ring, make(lab, ring, "other"))
+
+        def stranger(peers):
+            moved = {"w9": peers.pop("w2"), **peers}
+            moved["head"]["head"] = True
+            return moved
+
+        nine = ring.write_discovery(ring.dir / "nine.json", stranger)
+        ring.flags = []
+        for i in (0, 1):
+            ring.start_node(i, "--tls-dir", good[ring.ids[i]], "--wait-for-peers", 1)
+        ring.wait(nodes=ring.nodes[:2])
+        place = Place(lab, ring, want)
+        ended = "a peer stays out: TLS: .*ended the handshake"
+        place.comes("w2", other["w2"], ended, "w2 is not there: .*certificate verify failed")
+        place.comes("w9", make(lab, ring, "tls", nine) / "w9", "it refuses this node's link",
+                    "its certificate is of 'w9', and no node", nine)
+        if lab.long:
+            place.comes("w2", None, None, "w2 is not there: .*answers without TLS")
+        # Files are read at the start: who replaces them changes nothing until then.
+        for name in ("ca.pem", "node.pem", "node.key"):
+            shutil.copy(other["w1"] / name, good["w1"] / name)
+        for node in ring.nodes[:2]:
+            node.ask(ring.chat(QUESTION)).check_whole(want)
+        ring.nodes[1].kill()
+        ring.start_node(1, "--tls-dir", good["w1"])
+        ring.nodes[1].wait_log(ended, 8)
+        ring.head.wait_log("w1 is not there: .*certificate verify failed", 8)
+        check(ring.head.health()[0] == 503, ring.head.health())
+        ring.nodes[1].kill()
+        shutil.rmtree(good["w1"])
+        make(lab, ring)
+        ring.start_node(1, "--tls-dir", good["w1"])
+        ring.wait(nodes=ring.nodes[:2])
+        ring.nodes[1].ask(ring.chat(QUESTION)).check_whole(want)

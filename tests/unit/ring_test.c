@@ -359,7 +359,7 @@ static void a_changed_file_ends_the_epoch(void **state)
     rg_ring_set_stage(s.at[0].ring, &h->base);
     nodes_start(&s);
     assert_int_equal(s.pipeline->ops->submit(s.pipeline, &got.steps[0], &err), RG_OK);
-    /* To the engine a node whose files changed is lost: requests wait until it has the right ones. */
+    /* To the engine such a node is lost: requests wait until it has the right files. */
     assert_int_equal(s.pipeline->ops->collect(s.pipeline, &done, &err), RG_E_PEER);
     assert_string_equal(err.message, "node node-0: step 1 fails");
     assert_true(reaches(&s.at[0].n_down, 1));
