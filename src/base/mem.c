@@ -8,11 +8,27 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 
 static atomic_llong live_blocks;
 static atomic_llong n_allocations;
 static atomic_llong first_failing = LLONG_MAX; /* LLONG_MAX: none */
 static atomic_llong last_failing;
+
+/* glibc would give every thread a heap of its own, and after the first large block is freed put the
+ * next ones into those heaps, between small ones that stay.  The keys and values of plan after plan
+ * then lie in heaps that never shrink: megabytes more with every loss of a node. */
+void rg_mem_setup(void)
+{
+#ifdef __GLIBC__
+    enum { HEAPS = 2, OF_ITS_OWN_BYTES = 256 << 10 };
+
+    (void)mallopt(M_ARENA_MAX, HEAPS);
+    (void)mallopt(M_MMAP_THRESHOLD, OF_ITS_OWN_BYTES);
+#endif
+}
 
 /* True when this allocation is one that a test wants to see fail. */
 static bool must_fail(void)

@@ -14,6 +14,9 @@
 
 #include "base/err.h"
 
+/* Once, before the first thread: what is freed goes back to the system, see mem.c. */
+void rg_mem_setup(void);
+
 RG_CHECKED void *rg_alloc(size_t bytes);
 RG_CHECKED void *rg_calloc(size_t count, size_t size);                 /* overflow checked */
 RG_CHECKED void *rg_realloc(void *p, size_t bytes);                    /* p survives a failure */

@@ -127,6 +127,9 @@ int main(int argc, char **argv)
 {
     struct rg_options options;
     struct rg_err err = {.code = RG_OK};
+
+    rg_mem_setup();
+
     enum rg_code code = rg_options_parse(&options, argc, argv, &err);
 
     if (!code)
