@@ -26,6 +26,9 @@ enum rg_api_code {
     RG_API_INTERNAL
 };
 
+/* The header line of each 503 that passes, and of 429. */
+#define RG_API_RETRY_AFTER "Retry-After: 1\r\n"
+
 struct rg_api_error {
     enum rg_api_code code;
     int              status;

@@ -79,7 +79,8 @@ static void fail_job_err(struct rg_chat_job *job, const struct rg_err *err)
 
     rg_api_error_from(&error, err);
     /* A ring forms anew; a file that was changed stays so. */
-    fail_job(job, &error, err->code == RG_E_PEER ? "Retry-After: 2\r\n" : NULL);
+    fail_job(job, &error,
+             error.code == RG_API_NODE_LOST && err->code != RG_E_IO ? RG_API_RETRY_AFTER : NULL);
 }
 
 /* ---- the engine's news ---- */
@@ -195,7 +196,7 @@ static void fail_submit(struct rg_chat_job *job, const struct rg_err *err)
     if (err->code == RG_E_LIMIT) {
         (void)rg_api_fail(&error, RG_API_QUEUE_FULL, NULL,
                           "too many requests wait already; try again in a moment");
-        fail_job(job, &error, "Retry-After: 1\r\n");
+        fail_job(job, &error, RG_API_RETRY_AFTER);
     } else if (err->code == RG_E_USAGE) {
         (void)rg_api_fail(&error, RG_API_CONTEXT_LENGTH, "messages", "%s", err->message);
         fail_job(job, &error, NULL);

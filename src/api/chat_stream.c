@@ -124,7 +124,7 @@ bool rg_chat_send_waiting(struct rg_chat_job *job, const char *why)
     bool sent;
 
     (void)snprintf(text, sizeof text, "waiting: %s", why);
-    rg_buf_init(&comment, 2 * sizeof text);
+    rg_buf_init(&comment, 4 * sizeof text);
     sent = rg_sse_comment(&comment, text, NULL) == RG_OK && send_bytes(job, &comment);
     rg_buf_free(&comment);
     if (!sent)

@@ -106,7 +106,9 @@ static void on_gone(struct rg_http_conn *c)
 {
     struct relay *y = rg_http_conn_user(c);
 
-    log_end(y, "the client went away");
+    /* Who has all that it waits for need not wait for our end of it. */
+    log_end(y, y->cut.done || y->cut.state == RG_RELAY_WHOLE ? "answered"
+                                                             : "the client went away");
     y->api->forwarder.cancel(y->request);
     free_relay(y);
 }
@@ -123,7 +125,7 @@ static void reply_err(struct rg_http_conn *c, const struct rg_err *err)
         (void)rg_api_fail(&error, RG_API_INVALID_VALUE, NULL, "%s", err->message);
     }
     rg_log(RG_LOG_WARN, "api", error.message, "forwarded=1 code=%s", rg_api_code_name(error.code));
-    rg_api_reply_error(c, &error, error.status == 503 ? "Retry-After: 2\r\n" : NULL);
+    rg_api_reply_error(c, &error, error.status == 503 ? RG_API_RETRY_AFTER : NULL);
 }
 
 /* Error, [DONE] and the last chunk: what the head would have sent. */
@@ -153,11 +155,13 @@ static enum rg_code print_stream_end(struct rg_buf *out, const struct rg_err *wh
 
 static void end_stream(struct relay *y, const struct rg_err *why)
 {
+    const bool           is_done = y->cut.done;
     struct rg_buf        last;
     struct rg_http_conn *c = let_go(y);
 
     rg_buf_init(&last, 65536);
-    if (print_stream_end(&last, why, NULL) != RG_OK)
+    if ((is_done ? rg_buf_add_str(&last, "0\r\n\r\n", NULL)
+                 : print_stream_end(&last, why, NULL)) != RG_OK)
         rg_http_abort(c);
     else if (rg_http_raw_add(c, last.data, last.len))
         rg_http_raw_end(c);
@@ -264,7 +268,7 @@ static void refuse_too_many(struct rg_http_conn *c)
 
     (void)rg_api_fail(&error, RG_API_QUEUE_FULL, NULL,
                       "too many requests of this node wait at the head; try again in a moment");
-    rg_api_reply_error(c, &error, "Retry-After: 1\r\n");
+    rg_api_reply_error(c, &error, RG_API_RETRY_AFTER);
 }
 
 void rg_relay_begin(struct rg_api *a, struct rg_http_conn *c, struct rg_http_request *r)

@@ -56,8 +56,9 @@ void rg_inbox_on_event(void *ud, const struct rg_event *event)
         s->next_ready = b->ready;
         b->ready = s;
     }
-    uv_mutex_unlock(&b->lock);
+    /* Under the lock: once the loop has seen an END, the inbox may be gone. */
     (void)uv_async_send(&b->async);
+    uv_mutex_unlock(&b->lock);
 }
 
 static void deliver(struct rg_inbox *b, struct rg_slot *s)

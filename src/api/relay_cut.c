@@ -1,7 +1,6 @@
 /* Finds the end of an answer's head and of each of its chunks. */
 #include "api/relay_cut.h"
 
-#include <stdbool.h>
 #include <string.h>
 #include <strings.h>
 
@@ -9,12 +8,13 @@ enum {
     HEAD_BYTES_MAX = 16 << 10,
     CHUNK_BYTES_MAX = 1 << 20,
     SIZE_DIGITS_MAX = 6,
+    LENGTH_DIGITS_MAX = 18,
     HELD_BYTES_MAX = 16 << 20 /* a chunk that is not whole, and what one event brings */
 };
 
 void rg_relay_cut_init(struct rg_relay_cut *r)
 {
-    r->state = RG_RELAY_HEAD;
+    *r = (struct rg_relay_cut){.state = RG_RELAY_HEAD};
     rg_buf_init(&r->held, HELD_BYTES_MAX);
 }
 
@@ -37,21 +37,43 @@ static const char *find_end(const char *p, size_t n, const char *mark)
     return NULL;
 }
 
-static bool has_line(const char *head, const char *end, const char *line)
+/* What comes after `line` where a line begins so, or NULL. */
+static const char *find_line(const char *head, const char *end, const char *line)
 {
     const size_t n = strlen(line);
 
     for (const char *p = head; p; p = find_end(p, (size_t)(end - p), "\r\n"))
         if ((size_t)(end - p) > n && strncasecmp(p, line, n) == 0)
-            return true;
-    return false;
+            return p + n;
+    return NULL;
 }
 
 static bool is_event_stream(const char *head, const char *end)
 {
     return strncmp(head, "HTTP/1.1 200 ", 13) == 0 &&
-           has_line(head, end, "Content-Type: text/event-stream") &&
-           has_line(head, end, "Transfer-Encoding: chunked\r\n");
+           find_line(head, end, "Content-Type: text/event-stream") &&
+           find_line(head, end, "Transfer-Encoding: chunked\r\n");
+}
+
+static void read_length(struct rg_relay_cut *r, const char *head, const char *end)
+{
+    const char *p = find_line(head, end, "Content-Length: ");
+
+    for (int n = 0; p && *p >= '0' && *p <= '9' && n < LENGTH_DIGITS_MAX; p++, n++) {
+        r->has_length = true;
+        r->body_left = r->body_left * 10 + (uint64_t)(*p - '0');
+    }
+    r->has_length = r->has_length && *p == '\r';
+}
+
+/* n bytes of another answer's body pass. */
+static void count_body(struct rg_relay_cut *r, size_t n)
+{
+    if (!r->has_length)
+        return;
+    r->body_left -= n < r->body_left ? n : r->body_left;
+    if (r->body_left == 0)
+        r->state = RG_RELAY_WHOLE;
 }
 
 static enum rg_code pass(struct rg_relay_cut *r, size_t n, struct rg_buf *out, struct rg_err *err)
@@ -96,6 +118,13 @@ static enum chunk measure(const char *p, size_t n, size_t *bytes)
     return size == 0 ? CHUNK_LAST : CHUNK_WHOLE;
 }
 
+static bool ends_with(const char *p, size_t n, const char *end)
+{
+    const size_t m = strlen(end);
+
+    return n >= m && memcmp(p + n - m, end, m) == 0;
+}
+
 static enum rg_code pass_chunks(struct rg_relay_cut *r, struct rg_buf *out, struct rg_err *err)
 {
     size_t     at = 0, bytes = 0;
@@ -106,6 +135,7 @@ static enum rg_code pass_chunks(struct rg_relay_cut *r, struct rg_buf *out, stru
         if (chunk != CHUNK_WHOLE)
             break;
         at += bytes;
+        r->done = ends_with(r->held.data, at, "data: [DONE]\n\n\r\n");
     }
     if (chunk == CHUNK_LAST)
         r->state = RG_RELAY_WHOLE;
@@ -124,6 +154,10 @@ static enum rg_code pass_head(struct rg_relay_cut *r, struct rg_buf *out, struct
         return RG_OK;
     if (!end || !is_event_stream(r->held.data, end)) {
         r->state = RG_RELAY_OTHER;
+        if (end) {
+            read_length(r, r->held.data, end);
+            count_body(r, r->held.len - (size_t)(end - r->held.data));
+        }
         return pass(r, r->held.len, out, err);
     }
     r->state = RG_RELAY_CHUNKS;
@@ -135,6 +169,8 @@ enum rg_code rg_relay_cut_feed(struct rg_relay_cut *r, const char *p, size_t n, 
 {
     enum rg_code code;
 
+    if (r->state == RG_RELAY_OTHER)
+        count_body(r, n);
     if (r->state == RG_RELAY_WHOLE || r->state == RG_RELAY_OTHER)
         return rg_buf_add(out, p, n, err);
     code = rg_buf_add(&r->held, p, n, err);

@@ -8,7 +8,9 @@
 #ifndef RG_API_RELAY_CUT_H
 #define RG_API_RELAY_CUT_H
 
+#include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "base/buf.h"
 #include "base/err.h"
@@ -16,13 +18,16 @@
 enum rg_relay_state {
     RG_RELAY_HEAD,   /* nothing was passed on */
     RG_RELAY_CHUNKS, /* an event stream, whole chunks so far */
-    RG_RELAY_WHOLE,  /* an event stream, and its last chunk has passed */
+    RG_RELAY_WHOLE,  /* the last chunk of an event stream has passed, or all of Content-Length */
     RG_RELAY_OTHER   /* anything else */
 };
 
 struct rg_relay_cut {
     enum rg_relay_state state;
     struct rg_buf       held;
+    bool                done;       /* an event stream, and its [DONE] has passed */
+    bool                has_length; /* another answer; body_left: of its Content-Length */
+    uint64_t            body_left;
 };
 
 void rg_relay_cut_init(struct rg_relay_cut *r);

@@ -116,7 +116,7 @@ void rg_router_on_head(struct rg_api *a, struct rg_http_conn *c, struct rg_http_
     } else if (route->needs_model && !a->llm) {
         (void)snprintf(why, sizeof why, "the model is being loaded: %.0f %%",
                        100 * atomic_load(&a->progress));
-        refuse(c, 503, RG_API_LOADING, "Retry-After: 2\r\n", why);
+        refuse(c, 503, RG_API_LOADING, RG_API_RETRY_AFTER, why);
     }
 }
 

@@ -4,6 +4,8 @@
 #include <assert.h>
 #include <string.h>
 
+#include "base/utf8.h"
+
 enum rg_code rg_sse_data(struct rg_buf *out, const char *json, size_t n, struct rg_err *err)
 {
     enum rg_code code = rg_buf_reserve(out, n + 16, err);
@@ -33,11 +35,13 @@ enum rg_code rg_sse_keepalive(struct rg_buf *out, uint32_t done, uint32_t total,
 enum rg_code rg_sse_comment(struct rg_buf *out, const char *text, struct rg_err *err)
 {
     enum rg_code code = rg_buf_add_str(out, ": ", err);
+    const size_t begin = out->len;
 
-    for (; code == RG_OK && *text; text++) {
-        const char c = (unsigned char)*text < 0x20 ? ' ' : *text;
-
-        code = rg_buf_add(out, &c, 1, err);
-    }
+    /* Clients decode a stream strictly, also what they then pass over. */
+    if (code == RG_OK)
+        code = rg_utf8_repair(out, text, strlen(text), err);
+    for (size_t i = begin; code == RG_OK && i < out->len; i++)
+        if ((unsigned char)out->data[i] < 0x20)
+            out->data[i] = ' ';
     return code == RG_OK ? rg_buf_add_str(out, "\n\n", err) : code;
 }

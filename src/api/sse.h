@@ -13,7 +13,7 @@ RG_CHECKED enum rg_code rg_sse_data(struct rg_buf *out, const char *json, size_t
                                     struct rg_err *err);
 RG_CHECKED enum rg_code rg_sse_done(struct rg_buf *out, struct rg_err *err);
 
-/* ": text"; whatever would end the line becomes a space. */
+/* ": text"; whatever would end the line becomes a space, what is no UTF-8 U+FFFD. */
 RG_CHECKED enum rg_code rg_sse_comment(struct rg_buf *out, const char *text, struct rg_err *err);
 
 /* ": keepalive 512/4096", of the prompt's tokens; total 0: no numbers. */

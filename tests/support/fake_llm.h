@@ -27,7 +27,8 @@ struct fake_script {
     atomic_int    hold;       /* nothing happens while it is 1 */
     int           fail_after; /* tokens; -1: never */
     enum rg_code  fail_code;
-    int           lose_after; /* tokens; then a node is lost, and is back at once; -1: never */
+    int           lose_after; /* tokens; then a node is lost; -1: never */
+    atomic_int    stays_lost; /* it is not back while this is 1 */
     enum rg_code  submit_code;
     const char   *literals;   /* the template's own text; NULL: the roles system, user, assistant */
     char          first_role[16]; /* of the last rendering's first message */
@@ -209,7 +210,7 @@ static void fake_lose(struct fake_request *r)
 {
     struct rg_event event = {.kind = RG_EVENT_LOST, .request = r->id};
 
-    rg_fail(&event.err, RG_E_PEER, "n2 is lost:\nreset");
+    rg_fail(&event.err, RG_E_PEER, "n2 \xff is lost:\nreset");
     r->told_lost = true;
     r->on_event(r->ud, &event);
 }
@@ -228,6 +229,8 @@ static void fake_turn(struct rg_engine *e, struct fake_request *r)
         r->on_event(r->ud, &event);
     } else if (!r->told_lost && fake.lose_after >= 0 && r->n_done == (uint32_t)fake.lose_after) {
         fake_lose(r);
+    } else if (r->told_lost && atomic_load(&fake.stays_lost)) {
+        return;
     } else if (fake.fail_after >= 0 && r->n_done == (uint32_t)fake.fail_after) {
         fake_end(e, r, RG_END_ERROR, fake.fail_code);
     } else if (r->n_done >= r->max_tokens) {
@@ -344,6 +347,7 @@ static void fake_reset(void)
     fake.answer_len = 0;
     atomic_store(&fake.delay_us, 0);
     atomic_store(&fake.hold, 0);
+    atomic_store(&fake.stays_lost, 0);
     fake.fail_after = fake.lose_after = -1;
     fake.fail_code = fake.submit_code = fake.render_code = RG_OK;
     fake.uses = NULL;

@@ -151,13 +151,15 @@ static void errors_before_the_stream_are_answers(void **state)
     static const struct {
         enum rg_code submit, fail;
         const char  *status, *code;
+        bool         passes;
     } cases[] = {
-        {RG_E_LIMIT, RG_OK, "HTTP/1.1 429", "\"code\":\"queue_full\""},
-        {RG_E_USAGE, RG_OK, "HTTP/1.1 400", "\"code\":\"context_length_exceeded\""},
-        {RG_E_INTERNAL, RG_OK, "HTTP/1.1 500", "\"code\":\"internal\""},
-        {RG_E_PEER, RG_OK, "HTTP/1.1 503", "\"code\":\"node_lost\""},
-        {RG_OK, RG_E_PEER, "HTTP/1.1 503", "\"code\":\"node_lost\""},
-        {RG_OK, RG_E_INTERNAL, "HTTP/1.1 500", "\"code\":\"internal\""},
+        {RG_E_LIMIT, RG_OK, "HTTP/1.1 429", "\"code\":\"queue_full\"", true},
+        {RG_E_USAGE, RG_OK, "HTTP/1.1 400", "\"code\":\"context_length_exceeded\"", false},
+        {RG_E_INTERNAL, RG_OK, "HTTP/1.1 500", "\"code\":\"internal\"", false},
+        {RG_E_PEER, RG_OK, "HTTP/1.1 503", "\"code\":\"node_lost\"", true},
+        {RG_E_IO, RG_OK, "HTTP/1.1 503", "\"code\":\"node_lost\"", false},
+        {RG_OK, RG_E_PEER, "HTTP/1.1 503", "\"code\":\"node_lost\"", true},
+        {RG_OK, RG_E_INTERNAL, "HTTP/1.1 500", "\"code\":\"internal\"", false},
     };
 
     (void)state;
@@ -172,10 +174,10 @@ static void errors_before_the_stream_are_answers(void **state)
         receive_until(&c, "}}");
         expect_text(&c, cases[i].status);
         expect_text(&c, cases[i].code);
-        if (cases[i].submit == RG_E_LIMIT)
+        if (cases[i].passes)
             expect_text(&c, "Retry-After: 1\r\n");
-        if (cases[i].submit == RG_E_PEER || cases[i].fail == RG_E_PEER)
-            expect_text(&c, "Retry-After: 2\r\n");
+        else
+            assert_null(strstr(c.data, "Retry-After"));
         close_client(&c);
     }
 }
@@ -305,21 +307,32 @@ static void a_waiting_stream_gets_comments(void **state)
 
 /* ---- a lost node ---- */
 
+/* Receives the comment of each of n choices, then has the node come back. */
+static void receive_waiting(struct client *c, uint32_t n)
+{
+    static const char waiting[] = ": waiting: n2 \xef\xbf\xbd is lost: reset\n\n";
+
+    while (count_text(c->data, waiting) < n)
+        assert_true(receive_some(c, 5000));
+    atomic_store(&fake.stays_lost, 0);
+    receive_until(c, "data: [DONE]\n\n");
+    assert_int_equal(count_text(c->data, ": waiting: "), n);
+}
+
 /* Before the first token, and among the others. */
 static void a_stream_that_waits_for_a_node_says_so_once_and_goes_on(void **state)
 {
-    static const char waiting[] = ": waiting: n2 is lost: reset\n\n";
-    struct client     c;
-    char              text[100];
+    struct client c;
+    char          text[100];
 
     (void)state;
     for (int at = 0; at < 6; at++) {
         fake.lose_after = at;
+        atomic_store(&fake.stays_lost, 1);
         open_client(&c);
         send_chat(&c, "\"stream\":true,\"n\":2");
-        receive_until(&c, "data: [DONE]\n\n");
+        receive_waiting(&c, 2);
         expect_text(&c, "HTTP/1.1 200 OK");
-        assert_int_equal(count_text(c.data, waiting), 2); /* one for each choice */
         for (int i = 0; i < 2; i++) {
             join_deltas(c.data, i, text, sizeof text);
             assert_string_equal(text, "Hello!");
@@ -352,13 +365,76 @@ static void a_node_that_stays_lost_ends_the_stream_with_its_error(void **state)
     (void)state;
     fake.lose_after = fake.fail_after = 3;
     fake.fail_code = RG_E_PEER;
+    atomic_store(&fake.stays_lost, 1);
     open_client(&c);
     send_chat(&c, "\"stream\":true");
-    receive_until(&c, "data: [DONE]\n\n");
+    receive_waiting(&c, 1);
     comment = strstr(c.data, ": waiting: ");
     assert_non_null(comment);
     assert_non_null(strstr(comment, "\"code\":\"node_lost\""));
     close_client(&c);
+}
+
+static void who_waits_for_a_node_may_leave(void **state)
+{
+    struct client stream, whole, stays;
+    char          text[100];
+
+    (void)state;
+    fake.lose_after = 3;
+    atomic_store(&fake.stays_lost, 1);
+    atomic_store(&fake_engine.canceled, 0);
+    open_client(&stream);
+    open_client(&whole);
+    open_client(&stays);
+    send_chat(&stream, "\"stream\":true,\"n\":2");
+    send_chat(&whole, "");
+    send_chat(&stays, "\"stream\":true");
+    receive_until(&stream, ": waiting: ");
+    receive_until(&stays, ": waiting: ");
+    wait_for_live(4);
+    close_client(&stream);
+    close_client(&whole);
+    wait_for_live(1);
+    assert_int_equal(atomic_load(&fake_engine.canceled), 3);
+    receive_waiting(&stays, 1);
+    join_deltas(stays.data, 0, text, sizeof text);
+    assert_string_equal(text, "Hello!");
+    close_client(&stays);
+}
+
+/* What is over in time is whole, what is not is cut and leaves nothing (tear_down). */
+static void a_drain_gives_who_waits_for_a_node_its_time(void **state)
+{
+    (void)state;
+    fake.lose_after = 3;
+    for (int comes_back = 0; comes_back < 2; comes_back++) {
+        struct client stream, whole;
+
+        atomic_store(&fake.stays_lost, 1);
+        open_client(&stream);
+        open_client(&whole);
+        send_chat(&stream, "\"stream\":true");
+        send_chat(&whole, "");
+        receive_until(&stream, ": waiting: ");
+        wait_for_live(2);
+        drain_server(comes_back ? 20000 : 400);
+        fake_sleep_us(200000);
+        assert_int_equal(atomic_load(&fake_engine.live), 2);
+        atomic_store(&fake.stays_lost, !comes_back);
+        (void)receive_some(&whole, 5000);
+        while (receive_some(&stream, 5000))
+            ;
+        assert_true(stream.eof);
+        assert_true(!strstr(stream.data, "[DONE]") == !comes_back);
+        assert_true(!strstr(whole.data, "\"content\":\"Hello!\"") == !comes_back);
+        close_client(&stream);
+        close_client(&whole);
+        if (!comes_back) {
+            join_server();
+            start_server(false, NULL);
+        }
+    }
 }
 
 /* ---- memory ---- */
@@ -412,6 +488,8 @@ int main(void)
         TEST(a_stream_that_waits_for_a_node_says_so_once_and_goes_on),
         TEST(a_whole_answer_says_nothing_of_waiting),
         TEST(a_node_that_stays_lost_ends_the_stream_with_its_error),
+        TEST(who_waits_for_a_node_may_leave),
+        TEST(a_drain_gives_who_waits_for_a_node_its_time),
         TEST(survives_every_failed_allocation),
     };
 

@@ -273,7 +273,7 @@ static void a_head_that_is_not_there_is_503(void **state)
     play.begin_code = RG_E_PEER;
     ask(&c, GET_CLOSE("/v1/models"));
     expect_text(&c, "HTTP/1.1 503 Service Unavailable\r\n");
-    expect_text(&c, "Retry-After: 2\r\n");
+    expect_text(&c, "Retry-After: 1\r\n");
     expect_text(&c, "\"message\":\"m2-ultra-head: connection refused\"");
     expect_text(&c, "\"code\":\"node_lost\"");
     close_client(&c);
@@ -340,6 +340,24 @@ static void a_stream_that_is_whole_needs_no_more(void **state)
     close_client(&c);
 }
 
+static void a_stream_that_is_done_gets_no_error(void **state)
+{
+    struct client c;
+    char          want[400];
+
+    (void)state;
+    rg_fail(&play.end, RG_E_PEER, "a: lost");
+    play.pieces[0] = STREAM_HEAD "e\r\ndata: [DONE]\n\n\r\n";
+    ask(&c, GET("/v1/models"));
+    (void)snprintf(want, sizeof want, "%s0\r\n\r\n", play.pieces[0]);
+    assert_string_equal(c.data, want);
+    close_client(&c);
+    play.pieces[0] = plain_answer; /* whole, though the head is lost */
+    ask(&c, GET("/v1/models"));
+    assert_string_equal(c.data, plain_answer);
+    close_client(&c);
+}
+
 static void a_client_that_leaves_cancels_at_the_head(void **state)
 {
     struct client c;
@@ -351,6 +369,48 @@ static void a_client_that_leaves_cancels_at_the_head(void **state)
     wait_for(&seen.n_begun, 1);
     close_client(&c);
     wait_for(&seen.n_canceled, 1);
+}
+
+/* The log line that a client's end leads to, while the head has not said its own yet. */
+static void expect_logged(const char *answer, const char *last_text, const char *line)
+{
+    char          said[4096];
+    int           ends[2], saved = dup(STDERR_FILENO);
+    struct client c;
+    ssize_t       n;
+
+    assert_int_equal(pipe(ends), 0);
+    assert_true(dup2(ends[1], STDERR_FILENO) >= 0);
+    rg_log_setup(RG_LOG_INFO, RG_LOG_TEXT);
+    atomic_store(&seen.n_canceled, 0);
+    play.pieces[0] = answer;
+    open_client(&c);
+    send_text(&c, GET("/v1/models"));
+    receive_until(&c, last_text);
+    close_client(&c);
+    wait_for(&seen.n_canceled, 1);
+    rg_log_setup(RG_LOG_ERROR, RG_LOG_TEXT);
+    assert_true(dup2(saved, STDERR_FILENO) >= 0);
+    close(saved);
+    close(ends[1]);
+    n = read(ends[0], said, sizeof said - 1);
+    close(ends[0]);
+    assert_true(n > 0);
+    said[n] = '\0';
+    if (!strstr(said, line))
+        fail_msg("%s is not in: %s", line, said);
+}
+
+static void a_client_that_has_its_whole_answer_has_not_gone_away(void **state)
+{
+    (void)state;
+    atomic_store(&play.stays, true);
+    expect_logged(STREAM_HEAD "e\r\ndata: [DONE]\n\n\r\n", "[DONE]\n\n", "answered");
+    expect_logged(STREAM_HEAD "9\r\ndata: 1\n\n\r\n0\r\n\r\n", "0\r\n\r\n", "answered");
+    expect_logged(plain_answer, "hello", "answered");
+    expect_logged(STREAM_HEAD "9\r\ndata: 1\n\n\r\n", "data: 1\n\n", "the client went away");
+    expect_logged("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhello", "hello",
+                  "the client went away");
 }
 
 static void more_than_the_head_takes_are_told_to_come_back(void **state)
@@ -536,6 +596,10 @@ static void where_bytes_are_cut_changes_nothing(void **state)
         {"HTTP/1.1 200 OK\r\n\r\nabc", 22, RG_RELAY_OTHER},
         {"HTTP/1.1 503 No\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
          "5\r\nab", 85, RG_RELAY_OTHER},
+        {"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc", 41, RG_RELAY_WHOLE},
+        {"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n", 38, RG_RELAY_WHOLE},
+        {"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nabc", 41, RG_RELAY_OTHER},
+        {"HTTP/1.1 200 OK\r\nContent-Length: 3x\r\n\r\nabc", 42, RG_RELAY_OTHER},
         {STREAM_HEAD "1\r\na\r\n2\r\nb", sizeof STREAM_HEAD - 1 + 6, RG_RELAY_CHUNKS},
         {STREAM_HEAD "A\r\n0123456789\r\n0\r\n\r\nx", sizeof STREAM_HEAD - 1 + 21, RG_RELAY_WHOLE},
         {STREAM_HEAD "1\r\nabc", sizeof STREAM_HEAD - 1 + 6, RG_RELAY_OTHER},
@@ -579,7 +643,9 @@ int main(void)
         WORKER_TEST(a_broken_plain_answer_is_a_broken_connection),
         WORKER_TEST(a_broken_stream_ends_with_an_error),
         WORKER_TEST(a_stream_that_is_whole_needs_no_more),
+        WORKER_TEST(a_stream_that_is_done_gets_no_error),
         WORKER_TEST(a_client_that_leaves_cancels_at_the_head),
+        WORKER_TEST(a_client_that_has_its_whole_answer_has_not_gone_away),
         WORKER_TEST(more_than_the_head_takes_are_told_to_come_back),
         WORKER_TEST(a_slow_client_makes_the_head_wait),
         WORKER_TEST(a_drain_cuts_what_is_forwarded_at_its_deadline),

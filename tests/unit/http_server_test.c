@@ -308,6 +308,7 @@ static void a_server_without_a_model_says_that_it_loads(void **state)
     open_client(&c);
     send_chat(&c, "");
     receive_until(&c, "\"code\":\"loading\"");
+    expect_text(&c, "Retry-After: 1\r\n");
     close_client(&c);
 }
 

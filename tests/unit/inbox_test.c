@@ -5,7 +5,10 @@
 #include <stdint.h>
 #include <string.h>
 
+#include <dlfcn.h>
 #include <pthread.h>
+#include <stdatomic.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -19,11 +22,30 @@ static struct {
     enum rg_end_reason reason;
     enum rg_code       code;
     uint32_t           prefill_done;
-    bool               lost;
+    bool               lost, was_sending;
     uint32_t           n_waits;
     struct rg_err      why;
     struct rg_inbox   *inbox;
 } got;
+
+/* libuv's own, that a test can make slow. */
+static atomic_bool is_slow, is_sending;
+
+int uv_async_send(uv_async_t *async)
+{
+    int (*send)(uv_async_t *);
+    int result;
+
+    *(void **)&send = dlsym(RTLD_NEXT, "uv_async_send");
+    assert_non_null(send);
+    if (!atomic_load(&is_slow))
+        return send(async);
+    atomic_store(&is_sending, true);
+    usleep(100000);
+    result = send(async);
+    atomic_store(&is_sending, false);
+    return result;
+}
 
 static void on_news(struct rg_slot *slot, const struct rg_inbox_news *news)
 {
@@ -41,6 +63,7 @@ static void on_news(struct rg_slot *slot, const struct rg_inbox_news *news)
     if (!news->ended)
         return;
     got.n_ends++;
+    got.was_sending = atomic_load(&is_sending);
     got.reason = news->reason;
     rg_inbox_close(got.inbox, NULL, NULL);
 }
@@ -140,6 +163,34 @@ static void a_lost_token_is_told_before_the_end(void **state)
     assert_int_equal(got.n_ends, 1);
 }
 
+static void *send_end_slowly(void *arg)
+{
+    atomic_store(&is_slow, true);
+    rg_inbox_on_event(arg, &(struct rg_event){.kind = RG_EVENT_END, .reason = RG_END_STOP});
+    atomic_store(&is_slow, false);
+    return NULL;
+}
+
+/* The loop may close the inbox as soon as it has seen the last END. */
+static void the_engine_is_done_with_the_inbox_when_its_end_is_seen(void **state)
+{
+    const struct rg_event token = {.kind = RG_EVENT_TOKEN};
+    struct rg_slot        slot;
+    pthread_t             engine;
+    uv_loop_t             loop;
+
+    (void)state;
+    open_inbox(&loop, &slot);
+    rg_inbox_on_event(&slot, &token); /* wakes the loop */
+    pthread_create(&engine, NULL, send_end_slowly, &slot);
+    while (!atomic_load(&is_sending))
+        usleep(100);
+    finish(&loop, &slot);
+    pthread_join(engine, NULL);
+    assert_int_equal(got.n_ends, 1);
+    assert_false(got.was_sending);
+}
+
 static void waiting_is_told_once_with_its_reason(void **state)
 {
     struct rg_event       lost = {.kind = RG_EVENT_LOST};
@@ -178,6 +229,7 @@ int main(void)
         cmocka_unit_test(a_slot_that_lost_a_token_ends_with_an_error),
         cmocka_unit_test(a_lost_token_is_told_before_the_end),
         cmocka_unit_test(waiting_is_told_once_with_its_reason),
+        cmocka_unit_test(the_engine_is_done_with_the_inbox_when_its_end_is_seen),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
