@@ -117,6 +117,8 @@ struct rg_node {
     uint32_t n_strangers;
     char stranger_said[RG_ERR_BYTES]; /* the last line about one that was turned away */
     int64_t stranger_said_ms, unknown_said_ms; /* the latter under the lock */
+    uint64_t out_layers;  /* head: of all nodes, while a step is out */
+    int64_t out_since_ms; /* when one of them finished a layer, or was busy */
     uint64_t random; /* jitter */
 
     struct rg_node_part loaded;

@@ -115,6 +115,35 @@ static void reread_discovery(struct rg_node *n)
     n->discovery_mtime_ns = changed;
 }
 
+/* Who computes is judged by its peers (stuck); a step that nobody computes and that does not come
+ * back is one that somebody has swallowed, or the slowest of cables. */
+static void check_lost_step(struct rg_node *n, const struct rg_ring_stats *own, int64_t now)
+{
+    uint64_t layers = own->layers_done;
+    bool busy = !own->out;
+    struct rg_err why;
+
+    for (uint32_t i = 0; i < n->discovery.n && !busy; i++) {
+        struct rg_peer_view v;
+
+        if (i == n->self)
+            continue;
+        rg_membership_peer(n->membership, i, rg_clock_ns(), &v);
+        busy = v.busy;
+        layers += v.layers_done;
+    }
+    if (busy || layers != n->out_layers) {
+        n->out_layers = layers;
+        n->out_since_ms = now;
+    } else if (now - n->out_since_ms >= n->options.stuck_ms) {
+        rg_fail(&why, RG_E_PEER,
+                "a step did not come back for %lld s, and no node computes it (--stuck-timeout)",
+                (long long)(n->options.stuck_ms / 1000));
+        rg_ring_give_up(n->ring, &why);
+        n->out_since_ms = now;
+    }
+}
+
 void rg_node_on_tick(uv_timer_t *tick)
 {
     struct rg_node *n = tick->data;
@@ -132,6 +161,7 @@ void rg_node_on_tick(uv_timer_t *tick)
         work.loaded_bytes = atomic_load(&n->job.done);
         work.load_bytes = atomic_load(&n->job.total);
     }
+    check_lost_step(n, &stats, now);
     rg_node_tell_missed(n);
     rg_node_event(n, &work);
     rg_node_tell_if_loaded(n);

@@ -2,6 +2,7 @@
 #include "cluster/ring.h"
 
 #include <assert.h>
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -168,6 +169,22 @@ struct rg_ring_item rg_ring_pop(struct rg_ring *r)
     return item;
 }
 
+/* A peer must not make nonsense of an answer without a word, and it is the one to be named. */
+static enum rg_code check_finite(struct rg_ring *r, size_t n, struct rg_err *err)
+{
+    enum rg_code code = RG_OK;
+
+    for (size_t i = 0; i < n && code == RG_OK; i++) {
+        if (isfinite(r->rows_in[i]))
+            continue;
+        pthread_mutex_lock(&r->lock);
+        code = rg_fail(err, RG_E_INTERNAL, "the rows from node %s hold a NaN or an infinity",
+                       r->e.previous_id);
+        pthread_mutex_unlock(&r->lock);
+    }
+    return code;
+}
+
 enum rg_code rg_ring_take_rows(struct rg_ring *r, struct rg_ring_item *item, struct rg_err *err)
 {
     const size_t bytes = rg_frame_bytes(item->frame) - item->rows_at;
@@ -182,7 +199,7 @@ enum rg_code rg_ring_take_rows(struct rg_ring *r, struct rg_ring_item *item, str
     rg_frame_read(item->frame, item->rows_at, r->rows_in, bytes);
     rg_frame_free(item->frame);
     item->frame = NULL;
-    return RG_OK;
+    return check_finite(r, bytes / sizeof *r->rows_in, err);
 }
 
 /* Moves what is queued to items[RG_RING_QUEUE], so that it can be freed without the lock. */
@@ -318,7 +335,13 @@ void rg_ring_stats(struct rg_ring *r, struct rg_ring_stats *out)
     pthread_mutex_lock(&r->lock);
     *out = r->stats;
     out->waiting = r->n_queued;
+    out->out = r->is_head && r->state == RG_RING_RUNNING && r->last_out > r->last_in;
     out->layers_done = r->layers_before + (r->stage ? rg_stage_layers_done(r->stage) : 0);
     out->idle_ns = r->ended_ns - r->began_ns - out->compute_ns;
     pthread_mutex_unlock(&r->lock);
+}
+
+void rg_ring_give_up(struct rg_ring *r, const struct rg_err *why)
+{
+    rg_ring_fail(r, atomic_load(&r->run), why);
 }

@@ -95,10 +95,14 @@ struct rg_ring_stats {
     uint64_t layers_done; /* of this stage and those before it */
     bool busy;            /* a step is being computed */
     uint32_t waiting;     /* steps received and not yet begun */
+    bool out;             /* head: a step is with the other nodes, or on its way */
     int64_t compute_ns;   /* spent in the stage; with idle_ns: since the epoch's first step */
     int64_t idle_ns;
 };
 
 void rg_ring_stats(struct rg_ring *r, struct rg_ring_stats *out);
+
+/* Ends the epoch with on_down, as a stream that breaks does; nothing when none runs. */
+void rg_ring_give_up(struct rg_ring *r, const struct rg_err *why);
 
 #endif

@@ -1,5 +1,6 @@
 /* ring_peer_test.c - a worker between neighbours that break the rules: wrong steps, wrong names,
  * too many streams, a successor that never reads. */
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -31,6 +32,7 @@ struct hand {
     struct rg_frame *kept[256]; /* owned: what came on the accepted stream and was not read */
     uint32_t n_kept;
     bool keeps; /* never frees what comes */
+    char error[256]; /* of the last failed step */
     atomic_uint n_in, n_answers, n_closed, n_failed_steps;
 };
 
@@ -63,8 +65,12 @@ static void hand_on_step(void *ud, struct rg_link *l, struct rg_frame *f)
     if (number == 0 && rg_steps_open_decode(&o, p, n, &err) == RG_OK)
         hand_answer(h, l, o.epoch);
     if (number > 0 && rg_step_decode(&head, &rows_at, p, n, n, &limits, &err) == RG_OK) {
-        if (head.code != RG_OK)
+        if (head.code != RG_OK) {
+            pthread_mutex_lock(&h->lock);
+            (void)snprintf(h->error, sizeof h->error, "%s", head.error);
+            pthread_mutex_unlock(&h->lock);
             atomic_fetch_add(&h->n_failed_steps, 1);
+        }
         rg_step_head_free(&head);
     }
     rg_free(p);
@@ -223,11 +229,13 @@ static void close_bench(struct bench *b)
 }
 
 /* Sends a step of n rows of one sequence at `position`; rows_more bytes more or fewer. */
+static float last_value; /* of the rows that are sent */
+
 static void send_step(struct bench *b, struct rg_epoch e, uint64_t number, uint32_t n,
                       int rows_more)
 {
     static const uint32_t blocks[4] = {1, 3, 5, 7};
-    static const float rows[ROWS * HIDDEN_MOST + 4];
+    static float rows[ROWS * HIDDEN_MOST + 4];
     struct rg_step_seq seq = {
         .n_rows = n, .blocks = blocks, .n_blocks = (n + BLOCK - 1) / BLOCK};
     const struct rg_step_head head = {
@@ -236,6 +244,7 @@ static void send_step(struct bench *b, struct rg_epoch e, uint64_t number, uint3
     struct rg_buf out;
     struct rg_err err;
 
+    rows[n * limits.hidden - 1] = last_value;
     rg_buf_init(&out, 1 << 20);
     assert_int_equal(rg_step_encode(&out, &head, bytes, &err), RG_OK);
     assert_int_equal(rg_buf_add(&out, rows, bytes, &err), RG_OK);
@@ -270,6 +279,32 @@ static void good_steps_go_through(void **state)
     assert_int_equal(atomic_load(&b.node.n_down), 0);
     assert_int_equal(atomic_load(&b.hand.n_answers), 1);
     close_bench(&b);
+}
+
+/* The step fails, not the epoch: the head computes its sequences again, and the message says whose
+ * rows they were. */
+static void rows_that_are_not_finite_name_who_sent_them(void **state)
+{
+    const float bad[] = {NAN, INFINITY, -INFINITY};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        struct bench b;
+
+        start_bench(&b);
+        last_value = bad[i];
+        send_step(&b, epoch, 1, 3, 0);
+        last_value = 0.0f;
+        assert_true(reaches(&b.hand.n_failed_steps, 1));
+        pthread_mutex_lock(&b.hand.lock);
+        assert_non_null(strstr(b.hand.error, "the rows from node hand hold a NaN or an infinity"));
+        pthread_mutex_unlock(&b.hand.lock);
+        send_step(&b, epoch, 2, 3, 0);
+        assert_true(reaches(&b.hand.n_in, 3));
+        assert_int_equal(atomic_load(&b.hand.n_failed_steps), 1);
+        assert_int_equal(atomic_load(&b.node.n_down), 0);
+        close_bench(&b);
+    }
 }
 
 static void a_wrong_step_ends_the_epoch(void **state)
@@ -482,6 +517,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(good_steps_go_through),
         TEST(a_wrong_step_ends_the_epoch),
+        TEST(rows_that_are_not_finite_name_who_sent_them),
         TEST(bytes_that_are_no_step_end_the_epoch),
         TEST(a_second_opening_is_no_step),
         TEST(more_steps_than_the_ring_has_end_the_epoch),
