@@ -102,6 +102,18 @@ def sdks_through_a_worker(args, binary, model):
     return ", ".join(said)
 
 
+def sdk_streams(args):
+    """Commands that read one stream."""
+    clients = []
+    if args.openai_python:
+        clients.append(("openai_sdk_stream.py", lambda url, body: (
+            args.openai_python, HERE / "openai_sdk_stream.py", url, body)))
+    if args.openai_node:
+        clients.append(("openai_sdk_stream.mjs", lambda url, body: (
+            "node", HERE / "openai_sdk_stream.mjs", url, body, args.openai_node)))
+    return clients
+
+
 def properties(binary, model, directory):
     """Random bodies, then a look at what they left behind."""
     server = Server(binary, model, ["--ctx", "2048"])
@@ -158,7 +170,10 @@ def main():
             for name, fn in tests_of(module):
                 runner.run(name, lambda fn=fn: fn(binary, model))
         if args.openai_python or args.openai_node:
-            runner.run("the SDKs through a worker", lambda: sdks_through_a_worker(args, binary, model))
+            runner.run("openai_sdk through a worker", lambda: sdks_through_a_worker(args, binary, model))
+        for name, client in sdk_streams(args):
+            runner.run(f"{name} while a worker is lost and comes back",
+                       lambda client=client: through_worker.stream_across_a_loss(binary, model, client))
         demo = Server(binary, str(ROOT / "config" / "demo-model"))
         for name, fn in tests_of(demo_model):
             runner.run(name, lambda fn=fn: fn(demo))

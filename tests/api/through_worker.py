@@ -23,18 +23,20 @@ class Ring(Server):
 
     def __init__(self, binary, model, head_flags=(), worker_flags=()):
         self.scratch = tempfile.TemporaryDirectory(prefix="renga-ring-")
-        self.nodes, self.ports = [], [free_port(), free_port()]
+        self.nodes, self.ports, self.commands = [], [free_port(), free_port()], []
         path = Path(self.scratch.name) / "discovery.json"
         path.write_text(json.dumps({"peers": {
             name: {"address": "127.0.0.1", "port": free_port(), "device_capabilities": {"memory": 4096}}
             for name in ("a-head", "b-worker")}}))
         for name, port, flags in zip(("a-head", "b-worker"), self.ports, (head_flags, worker_flags)):
-            self.nodes.append(subprocess.Popen(
-                [binary, "serve", "--default-model", model, "--api-port", str(port), "--node-id", name,
-                 "--discovery-config-path", str(path), *flags],
-                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
+            self.commands.append([binary, "serve", "--default-model", model, "--api-port", str(port),
+                                  "--node-id", name, "--discovery-config-path", str(path), *flags])
+            self.nodes.append(self.start(len(self.nodes)))
         self.process, self.port = self.nodes[1], self.ports[1]
         self.model = os.path.basename(model)
+
+    def start(self, i):
+        return subprocess.Popen(self.commands[i], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
     def wait_formed(self):
         end = time.monotonic() + 60
@@ -200,3 +202,32 @@ def test_a_head_that_dies(binary, model):
         check(a.headers["Retry-After"] == "1" and time.monotonic() - begin < 6, a.headers)
         ring.wait_for(503, time.monotonic() + 10)
         ring.nodes.pop(0)
+
+
+def stream_across_a_loss(binary, model, client):
+    """An SDK reads a stream at the head whose worker is killed and started again; client(url, body) is its
+    command, as openai_sdk_stream.* take it.  A stream beside it says whether there was something to wait for."""
+    with Ring(binary, model) as ring:
+        ring.wait_formed()
+        ring.port = ring.ports[0]
+        body = ring.body("Long", max_tokens=3000, logit_bias={"258": -100, "257": -100})
+        want = ring.post(body).json["choices"][0]["message"]["content"]
+        plain = []
+        beside = threading.Thread(target=lambda: plain.append(events(ring.post({**body, "stream": True}).body)))
+        with subprocess.Popen([str(c) for c in client(ring.url, json.dumps(body))], stdout=subprocess.PIPE,
+                              stderr=subprocess.PIPE, text=True) as sdk:
+            beside.start()
+            begun = sdk.stdout.readline()
+            ring.nodes[1].kill()
+            ring.nodes[1].wait()
+            time.sleep(0.5)
+            ring.nodes[1] = ring.start(1)
+            out, err = sdk.communicate(timeout=60)
+        beside.join(60)
+        check(begun == "begun\n" and sdk.returncode == 0, begun, out[-300:], err[-1500:])
+        check(json.loads(out) == want, "another text:", out[:300], want[:300])
+        check(plain and joined(plain[0][0]) == want, "another text without the SDK")
+        waits = [c for c in plain[0][1] if c.startswith(": waiting: ")]
+        check(len(waits) == 1, "it did not wait:", plain[0][1])
+        ring.wait_formed()
+    return waits[0]
