@@ -112,8 +112,8 @@ static void take_load_failed(struct rg_membership *m, const struct rg_member_eve
 static void take_ring_down(struct rg_membership *m, const struct rg_member_event *e)
 {
     if (rg_member_is_live(m, e->epoch))
-        rg_member_end_epoch(m, (struct rg_member_end){e->err->code, RG_NO_PEER, RG_NO_PEER},
-                            "%s", e->err->message);
+        rg_member_end_epoch(m, (struct rg_member_end){e->err->code, RG_NO_PEER, RG_NO_PEER}, "%s",
+                            e->err->message);
 }
 
 static void take_work(struct rg_membership *m, const struct rg_member_event *e)

@@ -40,11 +40,11 @@ typedef enum rg_code rg_propose_fn(void *ud, const struct rg_hello *const *hello
                                    struct rg_proposal *out, struct rg_err *err);
 
 struct rg_membership_options {
-    uint32_t n_peers, self; /* numbers as in discovery.h; 0 is the head */
-    const char *const *ids; /* [n_peers]; copied */
+    uint32_t n_peers, self;       /* numbers as in discovery.h; 0 is the head */
+    const char *const *ids;       /* [n_peers]; copied */
     const struct rg_hello *hello; /* the own; copied.  hello.boot is the epoch's boot */
-    uint32_t wait_for;      /* head: other peers that must be up before it plans */
-    int64_t settle_ms;      /* head: how long it waits for the rest after that */
+    uint32_t wait_for;            /* head: other peers that must be up before it plans */
+    int64_t settle_ms;            /* head: how long it waits for the rest after that */
     /* Head: after the end of a plan that ran it waits so long for those of its nodes that are lost,
      * then plans with whoever is up.  When one of them is back, and stays for settle_ms, it ends
      * that plan and makes one with it.  A node that comes and goes is not waited for, and must stay
@@ -56,15 +56,15 @@ struct rg_membership_options {
 };
 
 enum rg_member_event_kind {
-    RG_MEMBER_LINK_UP,    /* the control link to `peer` is open */
-    RG_MEMBER_LINK_DOWN,  /* it ended or could not be opened; err */
-    RG_MEMBER_MESSAGE,    /* from `peer` */
-    RG_MEMBER_LOADED,     /* own part of `epoch` is loaded and the successor is connected */
+    RG_MEMBER_LINK_UP,     /* the control link to `peer` is open */
+    RG_MEMBER_LINK_DOWN,   /* it ended or could not be opened; err */
+    RG_MEMBER_MESSAGE,     /* from `peer` */
+    RG_MEMBER_LOADED,      /* own part of `epoch` is loaded and the successor is connected */
     RG_MEMBER_LOAD_FAILED, /* epoch, err */
-    RG_MEMBER_RING_DOWN,  /* a step stream of `epoch` ended, or a step came that the ring must not
-                             have; err */
-    RG_MEMBER_WORK,       /* layers_done, busy, loaded_bytes, load_bytes of this node */
-    RG_MEMBER_TICK        /* time went on; at least every 100 ms */
+    RG_MEMBER_RING_DOWN,   /* a step stream of `epoch` ended, or a step came that the ring must not
+                              have; err */
+    RG_MEMBER_WORK,        /* layers_done, busy, loaded_bytes, load_bytes of this node */
+    RG_MEMBER_TICK         /* time went on; at least every 100 ms */
 };
 
 struct rg_member_event {
@@ -91,7 +91,7 @@ enum rg_member_action_kind {
 struct rg_member_action {
     enum rg_member_action_kind kind;
     uint32_t peer;
-    struct rg_message message; /* owned by the list of actions */
+    struct rg_message message;          /* owned by the list of actions */
     const struct rg_proposal *proposal; /* valid until the next call */
     struct rg_epoch epoch;
     struct rg_err err;
@@ -107,16 +107,16 @@ void rg_member_actions_clear(struct rg_member_actions *a); /* frees the messages
 void rg_member_actions_free(struct rg_member_actions *a);
 
 enum rg_peer_state {
-    RG_PEER_DOWN,    /* no control link */
+    RG_PEER_DOWN,     /* no control link */
     RG_PEER_GREETING, /* link, but its Hello has not come */
     RG_PEER_UP,
-    RG_PEER_REFUSED  /* its Hello does not fit ours; tried again with the next link */
+    RG_PEER_REFUSED /* its Hello does not fit ours; tried again with the next link */
 };
 
 enum rg_epoch_state {
     RG_EPOCH_NONE,
-    RG_EPOCH_LOADING,   /* proposed; parts are being loaded */
-    RG_EPOCH_READY,     /* worker: Ready was sent; head: Commit was sent */
+    RG_EPOCH_LOADING, /* proposed; parts are being loaded */
+    RG_EPOCH_READY,   /* worker: Ready was sent; head: Commit was sent */
     RG_EPOCH_RUNNING
 };
 
@@ -126,7 +126,7 @@ struct rg_peer_view {
     int64_t rtt_ns;               /* of the control link; 0: not yet measured */
     int64_t heard_ms;             /* ago */
     uint64_t layers_done, loaded_bytes, load_bytes;
-    bool busy, ready;             /* ready: said so for the present epoch */
+    bool busy, ready; /* ready: said so for the present epoch */
     uint64_t memory_bytes, claimed_bytes;
     char build[RG_SHORT_TEXT_BYTES];
 };

@@ -18,21 +18,22 @@
 #define RG_NS_PER_MS INT64_C(1000000)
 
 enum {
-    RG_MEMBER_REST_MS = 300,         /* after any plan: the ends of a dead node's links come in */
-    RG_MEMBER_PAUSE_MS = 1000,       /* after the first plan that failed; doubles ... */
-    RG_MEMBER_PAUSE_MOST_MS = 5000,  /* ... up to this: a ring is back 10 s after its nodes are */
-    RG_MEMBER_RAN_MS = 1000,         /* an epoch that ran that long has not failed */
+    RG_MEMBER_REST_MS = 300,        /* after any plan: the ends of a dead node's links come in */
+    RG_MEMBER_PAUSE_MS = 1000,      /* after the first plan that failed; doubles ... */
+    RG_MEMBER_PAUSE_MOST_MS = 5000, /* ... up to this: a ring is back 10 s after its nodes are */
+    RG_MEMBER_RAN_MS = 1000,        /* an epoch that ran that long has not failed */
     RG_MEMBER_ANSWERS_MS = 3 * RG_LIMIT_HEARTBEAT_MS, /* heard of since: the peer is there */
-    RG_MEMBER_UNUSED_MS = 20000      /* a worker without a plan: another head may have it */
+    RG_MEMBER_UNUSED_MS = 20000, /* a worker without a plan: another head may have it */
+    RG_MEMBER_HEADS = 8          /* processes of a head that a worker remembers */
 };
 
 struct rg_member_peer {
     char id[RG_LIMIT_NODE_ID_BYTES + 1];
     enum rg_peer_state state;
-    char reason[RG_REASON_BYTES]; /* why it is not up */
-    char said[RG_REASON_BYTES];   /* the last reason that was logged: not again and again */
-    struct rg_hello hello;        /* the last one that was accepted; owns its card */
-    uint64_t boot;                /* of that one; 0: none yet */
+    char reason[RG_REASON_BYTES];       /* why it is not up */
+    char said[RG_REASON_BYTES];         /* the last reason that was logged: not again and again */
+    struct rg_hello hello;              /* the last one that was accepted; owns its card */
+    uint64_t boot;                      /* of that one; 0: none yet */
     int64_t link_ns, heard_ns, beat_ns; /* link came up; last message; last own heartbeat */
     int64_t progress_ns;                /* it last finished a layer, or was not busy */
     uint64_t time_ns;                   /* of its last heartbeat; 0: none on this link */
@@ -41,13 +42,13 @@ struct rg_member_peer {
     uint64_t layers_done, loaded_bytes, load_bytes;
     bool busy;
     bool in_plan, ready, acked; /* head: of the present epoch */
-    int64_t up_ns;       /* it is up since */
-    int64_t fell_ns;     /* head: a plan last ended because of it */
-    int64_t calm_ns;     /* head: until then that is remembered */
+    int64_t up_ns;              /* it is up since */
+    int64_t fell_ns;            /* head: a plan last ended because of it */
+    int64_t calm_ns;            /* head: until then that is remembered */
     int64_t returned_ns; /* head: a plan was last ended so that it gets layers again; -1: never */
     bool flaps;          /* head: it comes and goes, until calm_ns */
-    bool planned; /* head: it was up when the last plan was made */
-    bool wanted;  /* head: ... when one was made that ran: without it is only for the time being */
+    bool planned;        /* head: it was up when the last plan was made */
+    bool wanted; /* head: ... when one was made that ran: without it is only for the time being */
 };
 
 struct rg_membership {
@@ -62,8 +63,8 @@ struct rg_membership {
     /* of the step that is under way */
     int64_t now;
     struct rg_member_actions *actions;
-    size_t actions_most;             /* of them at its end: what was reserved */
-    struct rg_message spare_hello;   /* a copy of the own one, or of the one that came */
+    size_t actions_most;           /* of them at its end: what was reserved */
+    struct rg_message spare_hello; /* a copy of the own one, or of the one that came */
     bool has_spare_hello;
     struct rg_proposal *spares[RG_LIMIT_PEERS]; /* owned; for Propose messages */
     uint32_t n_spares;
@@ -72,18 +73,20 @@ struct rg_membership {
     enum rg_epoch_state state;
     struct rg_proposal plan;
     struct rg_epoch last;
+    struct rg_epoch before[RG_MEMBER_HEADS]; /* worker: the newest of heads that it had before */
+    uint32_t n_before;
     int64_t since_ns; /* the state */
     bool own_loaded;  /* head */
     bool has_part;    /* worker: a LOAD that no FREE followed */
 
     /* head, between epochs */
-    int64_t enough_ns;     /* enough peers are up since; -1: they are not */
-    int64_t without_ns;    /* lost nodes are waited for until then; -1: one runs, or none has */
-    int64_t not_before_ns; /* the next plan, after the end of one */
-    int64_t retry_ns;      /* the next plan, after none could be made; 0: at once */
-    uint32_t n_counted;    /* peers that counted when that was last asked */
-    uint32_t fails;        /* plans in a row that ended before they ran */
-    uint32_t unplanned;    /* times in a row that propose() made none */
+    int64_t enough_ns;      /* enough peers are up since; -1: they are not */
+    int64_t without_ns;     /* lost nodes are waited for until then; -1: one runs, or none has */
+    int64_t not_before_ns;  /* the next plan, after the end of one */
+    int64_t retry_ns;       /* the next plan, after none could be made; 0: at once */
+    uint32_t n_counted;     /* peers that counted when that was last asked */
+    uint32_t fails;         /* plans in a row that ended before they ran */
+    uint32_t unplanned;     /* times in a row that propose() made none */
     char why[RG_ERR_BYTES]; /* the last plan ended, or could not be made */
 };
 
@@ -137,6 +140,8 @@ enum rg_epoch_age {
 
 enum rg_epoch_age rg_member_age(const struct rg_membership *m, struct rg_epoch e);
 bool rg_member_is_live(const struct rg_membership *m, struct rg_epoch e);
+/* The head is another process now: the newest epoch is the one that was seen of that. */
+void rg_member_turn_to(struct rg_membership *m, uint64_t boot);
 /* The number of the peer with this id, or RG_NO_PEER. */
 uint32_t rg_member_find(const struct rg_membership *m, const char *id);
 /* NULL: it may be loaded.  Else what is wrong with the plan. */

@@ -18,6 +18,19 @@ enum rg_epoch_age rg_member_age(const struct rg_membership *m, struct rg_epoch e
     return e.boot == m->last.boot && e.n > 0 && e.n <= m->last.n ? RG_AGE_OVER : RG_AGE_UNKNOWN;
 }
 
+void rg_member_turn_to(struct rg_membership *m, uint64_t boot)
+{
+    struct rg_epoch next = {.boot = boot};
+
+    assert(m->state == RG_EPOCH_NONE);
+    /* Of two heads that take turns each is remembered. */
+    m->before[m->n_before++ % RG_MEMBER_HEADS] = m->last;
+    for (uint32_t i = 0; i < RG_MEMBER_HEADS; i++)
+        if (m->before[i].boot == boot && m->before[i].n > next.n)
+            next.n = m->before[i].n;
+    m->last = next;
+}
+
 uint32_t rg_member_find(const struct rg_membership *m, const char *id)
 {
     for (uint32_t i = 0; i < m->n_peers; i++)
@@ -118,8 +131,8 @@ static void tell(struct rg_membership *m, struct rg_member_end end, const char *
 /* The head: when the next plan may be made. */
 static void pause_after(struct rg_membership *m)
 {
-    const bool ran = m->state == RG_EPOCH_RUNNING &&
-                     m->now - m->since_ns >= RG_MEMBER_RAN_MS * RG_NS_PER_MS;
+    const bool ran =
+        m->state == RG_EPOCH_RUNNING && m->now - m->since_ns >= RG_MEMBER_RAN_MS * RG_NS_PER_MS;
     uint32_t doubled = 0;
     int64_t pause_ms = RG_MEMBER_PAUSE_MS;
 
@@ -134,8 +147,7 @@ static void pause_after(struct rg_membership *m)
         m->without_ns = m->now + m->grace_ns;
 }
 
-void rg_member_end_epoch(struct rg_membership *m, struct rg_member_end end, const char *format,
-                         ...)
+void rg_member_end_epoch(struct rg_membership *m, struct rg_member_end end, const char *format, ...)
 {
     char why[RG_REASON_BYTES];
     struct rg_member_action *stop;

@@ -1,14 +1,14 @@
-/* membership_flap.c - the head's memory of nodes that come and go: who is not waited for, and who is
- * up but must stay before it gets layers again. */
+/* membership_flap.c - the head remembers nodes that come and go: whom it does not wait for, and
+ * who is up but must stay before it gets layers again. */
 #include <assert.h>
 
 #include "cluster/membership_core.h"
 
 enum {
-    COST_MS = 4000,    /* of a plan that ended because of a node: gone after so long */
-    MUCH_MS = 12000,   /* more than that not yet gone: it flaps */
+    COST_MS = 6000,    /* of a plan that ended because of a node: gone after so long */
+    MUCH_MS = 14000,   /* more than that not yet gone: it flaps */
     RETURN_MS = 20000, /* a plan was ended for its return, and it is lost again that soon: too */
-    CALM_MS = 16000,   /* it flaps until so long after its last loss */
+    CALM_MS = 20000,   /* it flaps until so long after its last loss */
     STAY_MS = 5000     /* it must be up so long: a ring is back 10 s after its nodes are */
 };
 
@@ -28,8 +28,7 @@ void rg_member_fell(struct rg_membership *m, uint32_t peer)
 {
     struct rg_member_peer *p = &m->peers[peer];
     const int64_t from = p->calm_ns > m->now ? p->calm_ns : m->now;
-    const bool returned =
-        p->returned_ns >= 0 && m->now - p->returned_ns < RETURN_MS * RG_NS_PER_MS;
+    const bool returned = p->returned_ns >= 0 && m->now - p->returned_ns < RETURN_MS * RG_NS_PER_MS;
 
     assert(m->self == 0 && peer != 0);
     p->fell_ns = m->now;
@@ -57,6 +56,5 @@ int64_t rg_member_stayed_ns(const struct rg_membership *m, uint32_t peer)
 bool rg_member_counts(const struct rg_membership *m, uint32_t peer)
 {
     return m->peers[peer].state == RG_PEER_UP &&
-           (!rg_member_flaps(m, peer) ||
-            rg_member_stayed_ns(m, peer) >= STAY_MS * RG_NS_PER_MS);
+           (!rg_member_flaps(m, peer) || rg_member_stayed_ns(m, peer) >= STAY_MS * RG_NS_PER_MS);
 }

@@ -95,8 +95,7 @@ static void take_commit_ack(struct rg_membership *m, uint32_t peer)
     struct rg_member_peer *p = &m->peers[peer];
 
     if (m->state != RG_EPOCH_READY || p->acked) {
-        rg_member_end_link(m, peer, "it sent CommitAck %s",
-                           p->acked ? "twice" : "before a Commit");
+        rg_member_end_link(m, peer, "it sent CommitAck %s", p->acked ? "twice" : "before a Commit");
         return;
     }
     p->acked = true;

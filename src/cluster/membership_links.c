@@ -125,10 +125,8 @@ static void take_hello(struct rg_membership *m, uint32_t peer)
     m->has_spare_hello = false;
     p->boot = p->hello.boot;
     /* What another process of the head began is over: its link is gone. */
-    if (peer == 0 && m->last.boot != p->boot) {
-        assert(m->state == RG_EPOCH_NONE);
-        m->last = (struct rg_epoch){.boot = p->boot};
-    }
+    if (peer == 0 && m->last.boot != p->boot)
+        rg_member_turn_to(m, p->boot);
     p->state = RG_PEER_UP;
     p->reason[0] = p->said[0] = 0;
     p->up_ns = p->heard_ns = p->progress_ns = m->now;

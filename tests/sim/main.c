@@ -14,6 +14,8 @@
 
 #include "tests/sim/sim.h"
 
+enum { ALL_FAULTS_SEEDS = 2000 };
+
 static uint64_t seed_now;
 static bool expects_failure;
 
@@ -31,8 +33,10 @@ static void on_abort(int number)
 
 static void restart(struct world *w, uint32_t node)
 {
-    if (w->nodes[node].process == DEAD)
-        sim_boot(w, node);
+    if (w->nodes[node].process != DEAD || node == w->gone)
+        return;
+    w->faults[FAULT_RESTART] += w->nodes[node].life > 0;
+    sim_boot(w, node);
 }
 
 static void happen(struct world *w, const struct event *e)
@@ -59,6 +63,12 @@ static void happen(struct world *w, const struct event *e)
         break;
     case EV_LOADED:
         sim_late_loaded(w, e);
+        break;
+    case EV_CRASH:
+        sim_crash(w, e);
+        break;
+    case EV_RESET:
+        sim_reset(w, e);
         break;
     case EV_RESTART:
         restart(w, e->a);
@@ -103,20 +113,32 @@ static void begin(struct world *w, uint64_t seed, bool trace)
     w->n_nodes = 2 + (uint32_t)sim_random(w, NODES_MAX - 1);
     if (w->n_nodes > 2 && sim_chance(w, 5))
         w->odd = 1 + (uint32_t)sim_random(w, w->n_nodes - 1);
+    w->odd_head = sim_chance(w, 50);
+    if (w->odd)
+        w->faults[w->odd_head ? FAULT_OTHER_FILE : FAULT_OTHER_MODEL]++;
+    w->rival = sim_chance(w, 25);
+    w->faults[FAULT_TWO_HEADS] += w->rival;
+    w->gone = WORLD_MAX;
+    for (uint32_t i = 0; i < HEADS; i++)
+        w->lots[i] = (struct lot){.w = w, .head = i ? RIVAL : 0};
     w->wait_for = (uint32_t)sim_random(w, w->n_nodes - (w->odd ? 1 : 0));
     w->need = (uint32_t)sim_random(w, w->n_nodes - (w->odd ? 1 : 0));
     w->grace_ms = graces_ms[sim_random(w, sizeof graces_ms / sizeof *graces_ms)];
     sim_plan_faults(w);
-    sim_trace(w, NODES_MAX, "%u nodes, waits for %u, needs %u, %d ms for lost ones%s", w->n_nodes,
-              w->wait_for, w->need, (int)w->grace_ms,
+    sim_trace(w, WORLD_MAX, "%u nodes, waits for %u, needs %u, %d ms for lost ones%s%s", w->n_nodes,
+              w->wait_for, w->need, (int)w->grace_ms, w->rival ? ", and a second head" : "",
               w->hostile ? ", peers that repeat themselves" : "");
+    /* The second head is there from the beginning, or comes when the first has its workers. */
+    if (w->rival)
+        sim_at(w, (int64_t)sim_random(w, sim_chance(w, 50) ? 500 : 20000) * MS,
+               (struct event){.kind = EV_RESTART, .a = RIVAL});
     for (uint32_t i = 0; i < w->n_nodes; i++)
         sim_at(w, (int64_t)sim_random(w, 500) * MS, (struct event){.kind = EV_RESTART, .a = i});
 }
 
 static void end(struct world *w)
 {
-    for (uint32_t i = 0; i < w->n_nodes; i++) {
+    for (uint32_t i = 0; i < WORLD_MAX; i++) {
         rg_membership_close(w->nodes[i].m);
         rg_member_actions_free(&w->nodes[i].actions);
     }
@@ -129,6 +151,7 @@ struct totals {
     uint64_t events, plans, steps, tokens;
     int64_t slowest; /* from the last fault to a plan that runs everywhere, ns */
     uint64_t slowest_seed;
+    uint64_t faults[FAULTS];
 };
 
 /* True: nothing was wrong with it. */
@@ -149,6 +172,8 @@ static bool run(uint64_t seed, bool trace, struct totals *t)
     t->plans += w->n_histories;
     t->steps += w->steps_done;
     t->tokens += w->tokens_told;
+    for (uint32_t i = 0; i < FAULTS; i++)
+        t->faults[i] += w->faults[i];
     if (!w->failed && w->converged_at - w->quiet_at > t->slowest) {
         t->slowest = w->converged_at - w->quiet_at;
         t->slowest_seed = seed;
@@ -186,6 +211,22 @@ static bool parse_seeds(const char *text, uint64_t *first, uint64_t *last)
     return end_at != text && *end_at == 0 && *first <= *last;
 }
 
+/* A kind of fault that did not occur in so many histories is not tested. */
+static bool tell_faults(const struct totals *t, uint64_t n)
+{
+    bool all = true;
+
+    for (uint32_t i = 0; i < FAULTS; i++) {
+        printf("%s%s %llu", i ? ", " : "faults: ", sim_fault_names[i],
+               (unsigned long long)t->faults[i]);
+        all = all && t->faults[i] > 0;
+    }
+    printf("\n");
+    if (!all && n >= ALL_FAULTS_SEEDS)
+        printf("a kind of fault did not occur\n");
+    return all || n < ALL_FAULTS_SEEDS;
+}
+
 int main(int argc, char **argv)
 {
     uint64_t first = 1, last = 1000, failed = 0, n = 0;
@@ -209,11 +250,13 @@ int main(int argc, char **argv)
     for (uint64_t seed = first; seed <= last && failed < (expects_failure ? 1 : 10); seed++, n++)
         failed += !run(seed, trace, &t);
     took = seconds() - began;
-    printf("%.0f histories/s; %llu events, %llu plans, %llu steps, %llu tokens\n",
-           (double)n / took, (unsigned long long)t.events, (unsigned long long)t.plans,
-           (unsigned long long)t.steps, (unsigned long long)t.tokens);
+    printf("%.0f histories/s; %llu events, %llu plans, %llu steps, %llu tokens\n", (double)n / took,
+           (unsigned long long)t.events, (unsigned long long)t.plans, (unsigned long long)t.steps,
+           (unsigned long long)t.tokens);
     printf("the slowest to recover: %.1f s, seed %llu\n", (double)t.slowest / 1e9,
            (unsigned long long)t.slowest_seed);
+    if (!expects_failure)
+        failed += !tell_faults(&t, n);
     printf("%llu passed, %llu failed\n", (unsigned long long)(n - failed),
            (unsigned long long)failed);
     return (failed > 0) == expects_failure ? 0 : 1;

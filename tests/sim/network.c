@@ -15,6 +15,11 @@ static bool lives(const struct world *w, const struct link *l, uint32_t end)
     return n->process != DEAD && n->life == l->life[end];
 }
 
+uint32_t sim_behind(const struct link *l, uint32_t node)
+{
+    return l->node[0] == node ? l->node[1] : l->node[0];
+}
+
 void sim_dial(struct world *w, uint32_t from, uint32_t to)
 {
     struct link *l = sim_must(rg_calloc(1, sizeof *l));
@@ -27,9 +32,11 @@ void sim_dial(struct world *w, uint32_t from, uint32_t to)
     l->node[0] = from;
     l->node[1] = to;
     l->life[0] = w->nodes[from].life;
+    l->boot[0] = w->nodes[from].boot;
     l->open[0] = true;
     l->since = w->now;
     w->nodes[from].links[to] = l;
+    sim_check_dial(w, from, to);
     sim_at(w, w->now + sim_delay(w), (struct event){.kind = EV_ACCEPT, .link = l});
 }
 
@@ -60,6 +67,7 @@ void sim_accept(struct world *w, struct link *l)
     } else {
         l->accepted = true;
         l->life[1] = n->life;
+        l->boot[1] = n->boot;
         l->open[1] = true;
         sim_at(w, w->now + sim_delay(w), (struct event){.kind = EV_OPENED, .link = l});
     }
@@ -67,7 +75,6 @@ void sim_accept(struct world *w, struct link *l)
 
 void sim_opened(struct world *w, struct link *l)
 {
-    const struct rg_member_event e = {.kind = RG_MEMBER_LINK_UP, .peer = l->node[1]};
     struct node *n = &w->nodes[l->node[0]];
 
     if (!lives(w, l, 0) || !l->open[0])
@@ -77,9 +84,7 @@ void sim_opened(struct world *w, struct link *l)
         return;
     }
     l->opened = true;
-    n->up[l->node[1]] = true;
-    n->pause_ms[l->node[1]] = 0;
-    sim_event(w, l->node[0], &e);
+    sim_link_up(w, l->node[0], l->node[1]);
 }
 
 /* ---- what travels --------------------------------------------------------------------------- */
@@ -96,6 +101,7 @@ static struct item *put(struct world *w, struct link *l, uint32_t end)
 {
     struct item *i = sim_must(rg_calloc(1, sizeof *i));
 
+    i->sent = w->now;
     i->due = w->now + sim_delay(w) + w->nodes[l->node[end]].slow_ms * MS;
     if (l->last[end])
         l->last[end]->next = i;
@@ -106,8 +112,11 @@ static struct item *put(struct world *w, struct link *l, uint32_t end)
     return i;
 }
 
-static void free_items(struct link *l, uint32_t end)
+/* Returns how many. */
+static uint64_t free_items(struct link *l, uint32_t end)
 {
+    uint64_t n = 0;
+
     while (l->first[end]) {
         struct item *i = l->first[end];
 
@@ -115,8 +124,10 @@ static void free_items(struct link *l, uint32_t end)
         if (!i->is_end)
             rg_message_free(&i->message);
         rg_free(i);
+        n++;
     }
     l->last[end] = NULL;
+    return n;
 }
 
 static void keep(struct world *w, uint32_t from, uint32_t to, const struct rg_message *m)
@@ -165,8 +176,9 @@ void sim_send(struct world *w, uint32_t from, uint32_t to, struct rg_message *m)
     put(w, l, l->node[0] == from ? 0 : 1)->message = *m;
 }
 
-void sim_repeat(struct world *w, uint32_t from, uint32_t to)
+void sim_repeat(struct world *w, uint32_t from, uint32_t node)
 {
+    const uint32_t to = sim_number(node);
     struct link *l = w->nodes[from].links[to];
     const uint32_t n = w->n_kept[from][to];
     struct item *i;
@@ -176,6 +188,7 @@ void sim_repeat(struct world *w, uint32_t from, uint32_t to)
     i = put(w, l, l->node[0] == from ? 0 : 1);
     if (rg_message_copy(&i->message, &w->kept[from][to][sim_random(w, n < KEPT ? n : KEPT)], NULL))
         (void)sim_must(NULL);
+    w->faults[FAULT_REPEATED]++;
     sim_trace(w, from, "FAULT repeats %s to n%u", rg_message_name(i->message.kind), to);
 }
 
@@ -188,19 +201,26 @@ void sim_close(struct world *w, struct link *l, uint32_t end, bool silent)
         return;
     /* A reset throws away what has not arrived; a finish comes behind it. */
     if (sim_chance(w, 50))
-        free_items(l, end);
+        w->faults[FAULT_LOST] += free_items(l, end);
     put(w, l, end)->is_end = true;
 }
 
-/* An acceptor's link is a stranger's until its Hello: the newer one takes the place of the older.
- */
-static void make_known(struct world *w, struct link *l)
+/* An acceptor's link is a stranger's until its Hello: the newer one takes the place of the older,
+ * unless it is of a second process. */
+static void make_known(struct world *w, struct link *l, const struct rg_hello *hello)
 {
     struct node *n = &w->nodes[l->node[1]];
-    const uint32_t peer = l->node[0];
-    const struct rg_member_event up = {.kind = RG_MEMBER_LINK_UP, .peer = peer};
+    const uint32_t peer = sim_number(l->node[0]);
     struct link *old = n->links[peer];
 
+    if (rg_membership_is_second(n->m, peer, hello->boot, w->now + n->ahead)) {
+        sim_trace(w, l->node[1], "a second n%u is turned away", peer);
+        w->faults[FAULT_SECOND_AWAY]++;
+        sim_close(w, l, 1, false);
+        return;
+    }
+    if (old && sim_behind(old, l->node[1]) != l->node[0])
+        w->faults[FAULT_HEAD_TAKES_OVER]++;
     if (old) {
         sim_close(w, old, old->node[0] == l->node[1] ? 0 : 1, false);
         n->links[peer] = NULL;
@@ -209,13 +229,12 @@ static void make_known(struct world *w, struct link *l)
     if (n->process != ALIVE)
         return;
     n->links[peer] = l;
-    n->up[peer] = true;
-    sim_event(w, l->node[1], &up);
+    sim_link_up(w, l->node[1], peer);
 }
 
 static void deliver(struct world *w, struct link *l, uint32_t end, struct item *i)
 {
-    const uint32_t to = l->node[1 - end], from = l->node[end];
+    const uint32_t to = l->node[1 - end], from = sim_number(l->node[end]);
     struct node *n = &w->nodes[to];
     const struct rg_member_event e = {
         .kind = RG_MEMBER_MESSAGE, .peer = from, .message = &i->message};
@@ -239,10 +258,11 @@ static void deliver(struct world *w, struct link *l, uint32_t end, struct item *
     if (n->links[from] != l) {
         if (i->message.kind != RG_MESSAGE_HELLO)
             return;
-        make_known(w, l);
+        make_known(w, l, &i->message.hello);
     }
     if (n->process == ALIVE && n->links[from] == l) {
         n->heard_at[from] = w->now;
+        sim_arrives(w, to, i->sent);
         sim_event(w, to, &e);
     }
 }
@@ -257,7 +277,7 @@ void sim_pump(struct world *w, struct link *l, uint32_t end)
         return;
     /* What did not get through while its sender lived, nobody sends again. */
     if (w->blocked[from][to] && !lives(w, l, end)) {
-        free_items(l, end);
+        w->faults[FAULT_LOST] += free_items(l, end);
         return;
     }
     if (w->blocked[from][to] || w->nodes[to].process == PAUSED ||
@@ -283,12 +303,12 @@ void sim_pump(struct world *w, struct link *l, uint32_t end)
 void sim_network_free(struct world *w)
 {
     for (size_t i = 0; i < w->n_links; i++) {
-        free_items(w->links[i], 0);
-        free_items(w->links[i], 1);
+        (void)free_items(w->links[i], 0);
+        (void)free_items(w->links[i], 1);
         rg_free(w->links[i]);
     }
     rg_free(w->links);
-    for (uint32_t a = 0; a < NODES_MAX; a++)
+    for (uint32_t a = 0; a < WORLD_MAX; a++)
         for (uint32_t b = 0; b < NODES_MAX; b++)
             for (uint32_t i = 0; i < KEPT && i < w->n_kept[a][b]; i++)
                 rg_message_free(&w->kept[a][b][i]);

@@ -19,12 +19,14 @@ uint32_t sim_find(const struct rg_proposal *p, const char *id)
 
 uint32_t sim_place(const struct rg_proposal *p, uint32_t node)
 {
-    return sim_find(p, ids[node]);
+    return sim_find(p, ids[sim_number(node)]);
 }
 
 uint32_t sim_node_at(const struct rg_proposal *p, uint32_t place)
 {
-    return (uint32_t)(p->nodes[place % p->n_nodes].id[1] - '0');
+    const uint32_t number = (uint32_t)(p->nodes[place % p->n_nodes].id[1] - '0');
+
+    return number == 0 && p->epoch.boot % 2 ? RIVAL : number;
 }
 
 bool sim_reaches(const struct world *w, uint32_t a, uint32_t b)
@@ -38,7 +40,9 @@ bool sim_reaches(const struct world *w, uint32_t a, uint32_t b)
 static enum rg_code propose(void *ud, const struct rg_hello *const *hellos, uint32_t n_peers,
                             struct rg_proposal *out, struct rg_err *err)
 {
-    struct world *w = ud;
+    const struct lot *lot = ud;
+    struct world *w = lot->w;
+    bool *uses = w->uses[sim_head_index(lot->head)];
     uint32_t workers[NODES_MAX], n = 0, next = 0;
 
     for (uint32_t i = 1; i < n_peers; i++)
@@ -47,7 +51,7 @@ static enum rg_code propose(void *ud, const struct rg_hello *const *hellos, uint
     if (n < w->need)
         return rg_fail(err, RG_E_FIT, "%u workers have no room, %u would", n, w->need);
     for (uint32_t i = 1; i < n_peers; i++)
-        w->uses[i] = hellos[i] != NULL;
+        uses[i] = hellos[i] != NULL;
     /* Any order, and now and then one stays without a part. */
     for (uint32_t i = n; i > 1; i--) {
         const uint32_t k = (uint32_t)sim_random(w, i), t = workers[k];
@@ -85,10 +89,12 @@ static struct rg_hello hello_of(const struct world *w, uint32_t i, struct rg_lay
                          .memory_bytes = 1 << 20,
                          .model = {.n_layers = N_LAYERS, .layers = layers}};
 
-    (void)snprintf(h.node_id, sizeof h.node_id, "%s", ids[i]);
+    (void)snprintf(h.node_id, sizeof h.node_id, "%s", ids[sim_number(i)]);
     for (uint32_t k = 0; k < N_LAYERS; k++)
         layers[k] = (struct rg_layer_card){.there = true, .bytes = 1, .digest = {{(uint8_t)k}}};
-    if (w->odd && i == w->odd)
+    if (w->odd && i == w->odd && w->odd_head)
+        (void)snprintf(h.head_id, sizeof h.head_id, "%s", ids[i]);
+    else if (w->odd && i == w->odd)
         layers[2].digest.bytes[1] = 1;
     return h;
 }
@@ -101,31 +107,34 @@ void sim_boot(struct world *w, uint32_t i)
     const int64_t died_at = n->died_at;
     struct rg_hello hello;
     const struct rg_membership_options o = {.n_peers = w->n_nodes,
-                                            .self = i,
+                                            .self = sim_number(i),
                                             .ids = ids,
                                             .hello = &hello,
-                                            .wait_for = i == 0 ? w->wait_for : 0,
+                                            .wait_for = sim_is_head(i) ? w->wait_for : 0,
                                             .settle_ms = SETTLE_MS,
                                             .grace_ms = w->grace_ms,
                                             .stuck_ms = STUCK_MS,
                                             .propose = propose,
-                                            .ud = w};
+                                            .ud = &w->lots[sim_head_index(i)]};
 
     memset(n, 0, sizeof *n);
     n->process = ALIVE;
     n->life = life;
     n->died_at = died_at;
-    n->boot = sim_random(w, UINT64_MAX) + 1;
+    n->boot = (sim_random(w, UINT64_MAX / 2) + 1) * 2 + (i == RIVAL); /* so a plan tells whose */
     n->ahead = (int64_t)sim_random(w, 3600) * 1000 * MS + MS;
     n->orphan_since = NEVER;
-    for (uint32_t k = 0; k < w->n_nodes; k++)
+    n->planned_at = -1;
+    for (uint32_t k = 0; k < w->n_nodes; k++) {
         n->redial_at[k] = w->now;
+        n->up_at[k] = NEVER;
+    }
     hello = hello_of(w, i, layers);
     if (rg_membership_open(&n->m, &o, NULL))
         (void)sim_must(NULL);
-    if (i == 0) {
-        memset(w->had, 0, sizeof w->had);
-        sim_clients_begin(w);
+    if (sim_is_head(i)) {
+        memset(w->had[sim_head_index(i)], 0, sizeof w->had[0]);
+        sim_clients_begin(w, i);
     }
     sim_trace(w, i, "boots, %llx", (unsigned long long)n->boot >> 48);
     sim_at(w, w->now + (int64_t)sim_random(w, TICK_MS) * MS,
@@ -153,12 +162,14 @@ void sim_kill(struct world *w, uint32_t i, bool unplugged)
     n->process = DEAD;
     n->unplugged = unplugged;
     n->died_at = w->now;
-    for (uint32_t k = 0; k < w->n_nodes; k++)
+    for (uint32_t k = 0; k < NODES_MAX; k++)
         if (n->links[k])
             sim_close(w, n->links[k], n->links[k]->node[0] == i ? 0 : 1, unplugged);
     memset(n->links, 0, sizeof n->links);
     memset(n->up, 0, sizeof n->up);
     n->part.active = n->part.started = false;
+    if (sim_is_head(i))
+        sim_clients_end(w, i);
     rg_membership_close(n->m);
     rg_member_actions_free(&n->actions);
     n->m = NULL;
@@ -173,8 +184,8 @@ static void stop(struct world *w, uint32_t i)
     if (!p->active)
         return;
     sim_end_streams(w, i, false);
-    if (i == 0)
-        sim_engine_lost(w);
+    if (sim_is_head(i))
+        sim_engine_lost(w, i);
     if (!p->told && sim_chance(w, 30))
         sim_at(w, w->now + (int64_t)sim_random(w, 3000) * MS,
                (struct event){
@@ -192,23 +203,43 @@ static void load(struct world *w, uint32_t i, const struct rg_proposal *plan)
         sim_fail(w, i, "LOAD before the STOP of plan %llu",
                  (unsigned long long)n->part.plan.epoch.n);
     sim_check_load(w, i, plan);
+    n->has_weights = true;
     n->part = (struct part){.active = true, .plan = *plan, .began_at = w->now};
     n->part.ready_at = w->now + (int64_t)(10 + slow_ms + sim_random(w, most_ms)) * MS;
     n->last_in = 0;
     memset(n->kv, 0, sizeof n->kv);
     n->part.fails = !w->quiet && sim_chance(w, 10);
+    w->faults[FAULT_LOAD] += n->part.fails;
 }
 
 static void start(struct world *w, uint32_t i, struct rg_epoch epoch)
 {
+    const uint32_t head = sim_head_index(i);
+
     sim_check_start(w, i, epoch);
     w->nodes[i].part.started = true;
-    if (i != 0)
+    if (!sim_is_head(i))
         return;
     for (uint32_t k = 1; k < w->n_nodes; k++)
-        w->had[k] = w->had[k] || w->uses[k];
+        w->had[head][k] = w->had[head][k] || w->uses[head][k];
     sim_at(w, w->now + sim_delay(w),
-           (struct event){.kind = EV_TURN, .life = w->nodes[0].life, .epoch = epoch});
+           (struct event){.kind = EV_TURN, .a = i, .life = w->nodes[i].life, .epoch = epoch});
+}
+
+/* The wait doubles, unless the link had lasted. */
+static void put_off(struct world *w, struct node *n, uint32_t peer)
+{
+    if (n->up_at[peer] != NEVER && w->now - n->up_at[peer] > RG_LIMIT_REDIAL_MOST_MS * MS)
+        n->pause_ms[peer] = 0;
+    n->up[peer] = false;
+    n->up_at[peer] = NEVER;
+    if (n->pause_ms[peer] < RG_LIMIT_REDIAL_MS)
+        n->pause_ms[peer] = RG_LIMIT_REDIAL_MS;
+    n->redial_at[peer] =
+        w->now + (n->pause_ms[peer] + (int64_t)sim_random(w, (uint64_t)n->pause_ms[peer] / 5)) * MS;
+    n->pause_ms[peer] *= 2;
+    if (n->pause_ms[peer] > RG_LIMIT_REDIAL_MOST_MS)
+        n->pause_ms[peer] = RG_LIMIT_REDIAL_MOST_MS;
 }
 
 static void drop(struct world *w, uint32_t i, uint32_t peer, const char *why)
@@ -223,8 +254,7 @@ static void drop(struct world *w, uint32_t i, uint32_t peer, const char *why)
     if (w->failed)
         return;
     n->links[peer] = NULL;
-    n->up[peer] = false;
-    n->redial_at[peer] = w->now + RG_LIMIT_REDIAL_MS * MS;
+    put_off(w, n, peer);
     sim_close(w, l, l->node[0] == i ? 0 : 1, false);
 }
 
@@ -274,10 +304,13 @@ static void act(struct world *w, uint32_t i, struct rg_member_action *a)
             sim_fail(w, i, "STOP of plan %llu, which is not loaded",
                      (unsigned long long)a->epoch.n);
         stop(w, i);
+        if (sim_is_head(i) && a->peer < w->n_nodes)
+            sim_note_fall(w, i, a->peer);
         break;
     case RG_MEMBER_FREE:
-        if (i == 0 || n->part.active)
+        if (sim_is_head(i) || n->part.active)
             sim_fail(w, i, "FREE of the head, or before a STOP");
+        n->has_weights = false;
         break;
     case RG_MEMBER_SAY:
         break;
@@ -298,6 +331,7 @@ void sim_event(struct world *w, uint32_t i, const struct rg_member_event *e)
     rg_mem_fail_at(0);
     if (code) {
         sim_trace(w, i, "FAULT out of memory, ends");
+        w->faults[FAULT_MEMORY]++;
         rg_member_actions_clear(&n->actions);
         sim_kill(w, i, false);
         sim_at(w, w->now + 500 * MS, (struct event){.kind = EV_RESTART, .a = i});
@@ -310,6 +344,15 @@ void sim_event(struct world *w, uint32_t i, const struct rg_member_event *e)
         sim_check_node(w, i);
 }
 
+void sim_link_up(struct world *w, uint32_t i, uint32_t peer)
+{
+    const struct rg_member_event e = {.kind = RG_MEMBER_LINK_UP, .peer = peer};
+
+    w->nodes[i].up[peer] = true;
+    w->nodes[i].up_at[peer] = w->now;
+    sim_event(w, i, &e);
+}
+
 void sim_link_down(struct world *w, uint32_t i, uint32_t peer, const char *why)
 {
     struct node *n = &w->nodes[i];
@@ -317,14 +360,7 @@ void sim_link_down(struct world *w, uint32_t i, uint32_t peer, const char *why)
     const struct rg_member_event e = {.kind = RG_MEMBER_LINK_DOWN, .peer = peer, .err = &err};
 
     (void)rg_fail(&err, RG_E_PEER, "%s", why);
-    n->up[peer] = false;
-    if (n->pause_ms[peer] < RG_LIMIT_REDIAL_MS)
-        n->pause_ms[peer] = RG_LIMIT_REDIAL_MS;
-    n->redial_at[peer] =
-        w->now + (n->pause_ms[peer] + (int64_t)sim_random(w, (uint64_t)n->pause_ms[peer] / 5)) * MS;
-    n->pause_ms[peer] *= 2;
-    if (n->pause_ms[peer] > RG_LIMIT_REDIAL_MOST_MS)
-        n->pause_ms[peer] = RG_LIMIT_REDIAL_MOST_MS;
+    put_off(w, n, peer);
     sim_trace(w, i, "link to n%u is down: %s", peer, why);
     sim_event(w, i, &e);
 }
@@ -369,7 +405,7 @@ static void tick_part(struct world *w, uint32_t i)
         p->prepared = true;
         p->prepared_at = w->now;
     }
-    place = sim_find(&p->plan, ids[i]);
+    place = sim_place(&p->plan, i);
     next = sim_node_at(&p->plan, place + 1);
     previous = sim_node_at(&p->plan, place + p->plan.n_nodes - 1);
     if (streams_open(w, i, next) && streams_open(w, i, previous)) {
@@ -388,7 +424,7 @@ void sim_end_streams(struct world *w, uint32_t i, bool silent)
 
     if (!p->active || silent)
         return;
-    place = sim_find(&p->plan, ids[i]);
+    place = sim_place(&p->plan, i);
     for (uint32_t k = 0; k < 2; k++) {
         const uint32_t other = sim_node_at(&p->plan, k ? place + 1 : place + p->plan.n_nodes - 1);
 
@@ -468,7 +504,7 @@ void sim_tick(struct world *w, uint32_t i)
         tell_work(w, i);
     if (n->process == ALIVE)
         sim_event(w, i, &tick);
-    for (uint32_t k = i + 1; k < w->n_nodes && n->process == ALIVE; k++)
+    for (uint32_t k = sim_number(i) + 1; k < w->n_nodes && n->process == ALIVE; k++)
         if (!n->links[k] && w->now >= n->redial_at[k])
             sim_dial(w, i, k);
     if (n->process == ALIVE)

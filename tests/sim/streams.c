@@ -28,6 +28,7 @@ static void ask(struct world *w, struct client *c)
     c->n_prompt = c->n_tokens = 1 + (uint32_t)sim_random(w, PROMPT_MOST);
     c->n_want = 1 + (uint32_t)sim_random(w, ANSWER_MOST);
     c->n_told = c->n_sent = 0;
+    c->open = true;
     c->hash = HASH_BEGIN;
     for (uint32_t i = 0; i < c->n_prompt; i++) {
         c->tokens[i] = (uint16_t)sim_random(w, UINT16_MAX);
@@ -35,21 +36,35 @@ static void ask(struct world *w, struct client *c)
     }
 }
 
-/* A new process of the head: its clients ask again. */
-void sim_clients_begin(struct world *w)
+/* A new process of a head: its clients ask again. */
+void sim_clients_begin(struct world *w, uint32_t head)
+{
+    struct client *clients = w->clients[sim_head_index(head)];
+
+    for (uint32_t i = 0; i < CLIENTS; i++) {
+        if (clients[i].open)
+            sim_fail(w, head, "client %u asks, and its last request has not ended", i);
+        ask(w, &clients[i]);
+    }
+    w->engines[sim_head_index(head)] = (struct sim_engine){0};
+}
+
+/* The head's process ends, and with it its clients' connections. */
+void sim_clients_end(struct world *w, uint32_t head)
 {
     for (uint32_t i = 0; i < CLIENTS; i++)
-        ask(w, &w->clients[i]);
-    w->engine = (struct sim_engine){0};
+        w->clients[sim_head_index(head)][i].open = false;
 }
 
 /* The client gets a token of its stream. */
-static void tell(struct world *w, uint32_t i, uint16_t token)
+static void tell(struct world *w, uint32_t head, uint32_t i, uint16_t token)
 {
-    struct client *c = &w->clients[i];
+    struct client *c = &w->clients[sim_head_index(head)][i];
 
+    if (!c->open)
+        sim_fail(w, head, "client %u gets a token after the end of its request", i);
     if (token != next_token(c->hash)) {
-        sim_fail(w, 0, "client %u gets %u as token %u of its answer, without faults it is %u", i,
+        sim_fail(w, head, "client %u gets %u as token %u of its answer, without faults it is %u", i,
                  token, c->n_told, next_token(c->hash));
         return;
     }
@@ -57,18 +72,21 @@ static void tell(struct world *w, uint32_t i, uint16_t token)
     c->told_at = w->now;
     w->tokens_told++;
     if (++c->n_told > c->n_want)
-        sim_fail(w, 0, "client %u gets more than the %u tokens that it asked for", i, c->n_want);
+        sim_fail(w, head, "client %u gets more than the %u tokens that it asked for", i, c->n_want);
 }
 
 /* ---- the head's engine ----------------------------------------------------------------------- */
 
 /* What the nodes had is gone with their plan: each answer is computed again from its prompt and the
  * tokens that it has. */
-void sim_engine_lost(struct world *w)
+void sim_engine_lost(struct world *w, uint32_t head)
 {
-    w->engine = (struct sim_engine){.next = w->engine.next};
+    struct sim_engine *e = &w->engines[sim_head_index(head)];
+    struct client *clients = w->clients[sim_head_index(head)];
+
+    *e = (struct sim_engine){.next = e->next};
     for (uint32_t i = 0; i < CLIENTS; i++)
-        w->clients[i].n_sent = 0;
+        clients[i].n_sent = 0;
 }
 
 static void send_step(struct world *w, const struct rg_proposal *plan, uint32_t place,
@@ -85,15 +103,17 @@ static void send_step(struct world *w, const struct rg_proposal *plan, uint32_t 
     at = &n->steps[(n->step_at + n->n_steps++) % STEPS_MOST];
     *at = *s;
     at->from = from;
+    at->sent = w->now;
     at->due = w->now + sim_delay(w) + n->slow_ms * MS;
     sim_pump_steps(w, to, at->due);
 }
 
 /* The next rows of one client, if there are any. */
-static bool make_step(struct world *w, const struct rg_proposal *plan, uint32_t i)
+static bool make_step(struct world *w, uint32_t head, uint32_t i)
 {
-    struct sim_engine *e = &w->engine;
-    struct client *c = &w->clients[i];
+    const struct rg_proposal *plan = &w->nodes[head].part.plan;
+    struct sim_engine *e = &w->engines[sim_head_index(head)];
+    struct client *c = &w->clients[sim_head_index(head)][i];
     struct step s = {.epoch = plan->epoch, .client = i, .position = c->n_sent};
 
     s.n_rows = c->n_tokens - c->n_sent;
@@ -106,23 +126,24 @@ static bool make_step(struct world *w, const struct rg_proposal *plan, uint32_t 
     s.draws = c->n_sent == c->n_tokens;
     s.seq = ++e->last_out;
     e->flights[(e->flight_at + e->n_flights++) % DEPTH_MOST] = s;
-    send_step(w, plan, 0, 0, &s);
+    send_step(w, plan, 0, head, &s);
     return true;
 }
 
 /* Fills the pipeline, clients by turns. */
 void sim_turn(struct world *w, const struct event *at)
 {
-    const struct part *p = &w->nodes[0].part;
-    struct sim_engine *e = &w->engine;
+    const struct node *head = &w->nodes[at->a];
+    const struct part *p = &head->part;
+    struct sim_engine *e = &w->engines[sim_head_index(at->a)];
 
-    if (w->nodes[0].process == DEAD || w->nodes[0].life != at->life || !p->started ||
+    if (head->process == DEAD || head->life != at->life || !p->started ||
         !rg_epoch_equal(p->plan.epoch, at->epoch))
         return;
-    for (uint32_t k = 0; k < CLIENTS && w->nodes[0].process == ALIVE; k++) {
+    for (uint32_t k = 0; k < CLIENTS && head->process == ALIVE; k++) {
         if (e->n_flights == p->plan.n_nodes + 1)
             break;
-        if (!make_step(w, &p->plan, e->next))
+        if (!make_step(w, at->a, e->next))
             e->next = (e->next + 1) % CLIENTS;
     }
     e->next = (e->next + 1) % CLIENTS;
@@ -130,14 +151,15 @@ void sim_turn(struct world *w, const struct event *at)
 }
 
 /* A step is back; it is the oldest one's, since they come in their order. */
-static void settle(struct world *w, const struct step *s)
+static void settle(struct world *w, uint32_t head, const struct step *s)
 {
-    struct sim_engine *e = &w->engine;
+    struct sim_engine *e = &w->engines[sim_head_index(head)];
     const struct step flight = e->flights[e->flight_at];
-    struct client *c = &w->clients[flight.client];
+    struct client *c = &w->clients[sim_head_index(head)][flight.client];
 
     if (e->n_flights == 0) {
-        sim_fail(w, 0, "step %llu comes back, and none is under way", (unsigned long long)s->seq);
+        sim_fail(w, head, "step %llu comes back, and none is under way",
+                 (unsigned long long)s->seq);
         return;
     }
     e->flight_at = (e->flight_at + 1) % DEPTH_MOST;
@@ -145,7 +167,7 @@ static void settle(struct world *w, const struct step *s)
     if (!flight.draws)
         return;
     c->tokens[c->n_tokens++] = next_token(s->hash);
-    tell(w, flight.client, next_token(s->hash));
+    tell(w, head, flight.client, next_token(s->hash));
     if (!w->failed && c->n_told == c->n_want)
         ask(w, c);
 }
@@ -185,16 +207,9 @@ static void take(struct world *w, uint32_t i, struct step *s)
     const struct rg_proposal *plan = &n->part.plan;
     const uint32_t place = sim_place(plan, i);
 
-    if (!n->part.started) {
-        sim_fail(w, i, "a step of plan %llu comes, which has not started here",
-                 (unsigned long long)s->epoch.n);
+    sim_check_step(w, i, s);
+    if (w->failed)
         return;
-    }
-    if (!rg_epoch_equal(s->epoch, plan->epoch)) {
-        sim_fail(w, i, "a step of plan %llu is computed in plan %llu",
-                 (unsigned long long)s->epoch.n, (unsigned long long)plan->epoch.n);
-        return;
-    }
     n->last_in = s->seq;
     n->repeats = *s;
     compute(n, s);
@@ -204,7 +219,7 @@ static void take(struct world *w, uint32_t i, struct step *s)
     if (place + 1 < plan->n_nodes)
         send_step(w, plan, place + 1, i, s);
     else
-        settle(w, s);
+        settle(w, i, s);
 }
 
 void sim_pump_steps(struct world *w, uint32_t i, int64_t at)
@@ -241,6 +256,7 @@ void sim_step(struct world *w, const struct event *e)
     n->step_at = (n->step_at + 1) % STEPS_MOST;
     if (--n->n_steps > 0)
         sim_pump_steps(w, e->a, n->steps[n->step_at].due);
+    sim_arrives(w, e->a, s.sent);
     if (verdict == TAKE) {
         take(w, e->a, &s);
         return;
@@ -257,18 +273,22 @@ void sim_repeat_step(struct world *w, uint32_t i)
 
     if (n->process != ALIVE || n->repeats.seq == 0 || n->n_steps == STEPS_MOST)
         return;
-    sim_trace(w, i, "FAULT gets step %llu of plan %llu again",
-              (unsigned long long)n->repeats.seq, (unsigned long long)n->repeats.epoch.n);
+    sim_trace(w, i, "FAULT gets step %llu of plan %llu again", (unsigned long long)n->repeats.seq,
+              (unsigned long long)n->repeats.epoch.n);
+    w->faults[FAULT_STEP_REPEATED]++;
+    n->repeats.sent = w->now;
     n->repeats.due = w->now + sim_delay(w);
     n->steps[(n->step_at + n->n_steps++) % STEPS_MOST] = n->repeats;
     sim_pump_steps(w, i, n->repeats.due);
 }
 
 /* A ring runs again, so nobody waits for ever. */
-void sim_check_clients(struct world *w)
+void sim_check_clients(struct world *w, uint32_t head)
 {
+    const struct client *clients = w->clients[sim_head_index(head)];
+
     for (uint32_t i = 0; i < CLIENTS; i++)
-        if (w->now - w->clients[i].told_at > PROGRESS_MS * MS)
-            sim_fail(w, 0, "client %u has got nothing for %.1f s", i,
-                     (double)(w->now - w->clients[i].told_at) / 1e9);
+        if (w->now - clients[i].told_at > PROGRESS_MS * MS)
+            sim_fail(w, head, "client %u has got nothing for %.1f s", i,
+                     (double)(w->now - clients[i].told_at) / 1e9);
 }

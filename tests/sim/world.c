@@ -37,6 +37,17 @@ void *sim_must(void *p)
     _Exit(2);
 }
 
+/* A step or message overtakes one of another connection. */
+void sim_arrives(struct world *w, uint32_t i, int64_t sent)
+{
+    struct node *n = &w->nodes[i];
+
+    if (sent < n->latest)
+        w->faults[FAULT_REORDERED]++;
+    else
+        n->latest = sent;
+}
+
 static bool before(const struct event *a, const struct event *b)
 {
     return a->at < b->at || (a->at == b->at && a->order < b->order);
@@ -83,7 +94,9 @@ RG_PRINTF(3, 0)
 static void print(const struct world *w, uint32_t node, const char *format, va_list args)
 {
     printf("%9.3f  ", (double)w->now / 1e9);
-    if (node < NODES_MAX)
+    if (node == RIVAL)
+        printf("n0* "); /* the rival */
+    else if (node < NODES_MAX)
         printf("n%u  ", node);
     else
         printf("    ");
@@ -114,5 +127,5 @@ void sim_fail(struct world *w, uint32_t node, const char *format, ...)
     va_start(args, format);
     (void)vsnprintf(w->why + n, sizeof w->why - (size_t)n, format, args);
     va_end(args);
-    sim_trace(w, NODES_MAX, "VIOLATION %s", w->why);
+    sim_trace(w, WORLD_MAX, "VIOLATION %s", w->why);
 }
