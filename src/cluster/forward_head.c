@@ -20,7 +20,7 @@ struct served {
     size_t text_len;
     struct rg_buf message; /* what is being sent; not empty: the link had no room for it */
     size_t queued;         /* bytes given to the link since its queue was last empty */
-    bool admitted, asked, reading, eof;
+    bool admitted, refused, asked, reading, eof;
     int64_t since_ms;
 };
 
@@ -189,7 +189,11 @@ static void take_frame(struct served *s, struct rg_frame *f)
 {
     struct rg_err err;
 
-    if (s->asked || !s->admitted) {
+    if (s->refused) {
+        rg_frame_free(f);
+        return;
+    }
+    if (s->asked) {
         rg_frame_free(f);
         fail(s, "a second request came on one link");
         return;
@@ -213,6 +217,25 @@ static void on_tick(struct rg_forward_end *e)
         rg_link_close(e->link, "no request came");
 }
 
+/* As the head's own API would: an end without an answer looks like a lost head. */
+static void refuse(struct served *s)
+{
+    static const char answer[] =
+        "HTTP/1.1 429 Too Many Requests\r\nContent-Type: application/json\r\nRetry-After: 1\r\n"
+        "Content-Length: 140\r\nConnection: close\r\n\r\n"
+        "{\"error\":{\"message\":\"the head has too many forwarded requests; try again later\","
+        "\"type\":\"rate_limit_error\",\"param\":null,\"code\":\"queue_full\"}}";
+    struct rg_err err = {0};
+
+    s->refused = s->asked = true;
+    if (rg_forward_encode(&s->message, answer, sizeof answer - 1, &err) != RG_OK ||
+        rg_link_send(s->end.link, s->message.data, s->message.len, NULL, &err) != RG_OK)
+        rg_link_close(s->end.link, err.message);
+    else
+        rg_link_finish(s->end.link);
+    rg_buf_clear(&s->message);
+}
+
 static void begin(struct served *s)
 {
     s->since_ms = rg_clock_ms();
@@ -222,7 +245,7 @@ static void begin(struct served *s)
     if (s->admitted)
         s->end.all->n_served++;
     else
-        fail(s, "the head has too many forwarded requests; try again later");
+        refuse(s);
 }
 
 static void look(struct rg_forward_end *e)
