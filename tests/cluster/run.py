@@ -45,6 +45,8 @@ import tls
 
 MODULES = (basic, same_bits, hosts, faults, survive, rows, overload, crowds, shards,
            own_range, growth, tls, grpc_js, hostile, liar, kimi)
+# They measure rates, memory and processor time: nothing runs beside one of their tests.
+ALONE = (overload, crowds, hostile)
 
 
 def enter_user_namespace():
