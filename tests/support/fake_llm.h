@@ -122,6 +122,16 @@ static enum rg_code fake_add_content(struct rg_buf *out, const struct rg_json *c
     return code;
 }
 
+/* Several of libuv's workers may render at once. */
+static void fake_note_role(const char *role)
+{
+    static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+
+    pthread_mutex_lock(&lock);
+    (void)snprintf(fake.first_role, sizeof fake.first_role, "%s", role);
+    pthread_mutex_unlock(&lock);
+}
+
 enum rg_code rg_chat_render(const struct rg_chat *c, const struct rg_json *request,
                             struct rg_prompt *out, struct rg_err *err)
 {
@@ -133,10 +143,9 @@ enum rg_code rg_chat_render(const struct rg_chat *c, const struct rg_json *reque
     if (fake.render_code)
         return rg_fail(err, fake.render_code, "the template says no");
     rg_buf_init(&text, 64 << 20);
-    fake.first_role[0] = '\0';
+    fake_note_role("");
     if (messages && rg_json_count(messages) > 0)
-        (void)snprintf(fake.first_role, sizeof fake.first_role, "%s",
-                       rg_json_string(rg_json_get(rg_json_first(messages), "role")));
+        fake_note_role(rg_json_string(rg_json_get(rg_json_first(messages), "role")));
     for (const struct rg_json *m = rg_json_first(messages); code == RG_OK && m; m = rg_json_next(m))
         code = fake_add_content(&text, rg_json_get(m, "content"), err);
     out->len = text.len;

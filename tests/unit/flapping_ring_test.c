@@ -153,9 +153,10 @@ static void a_ring_that_makes_no_step_does_not_begin_the_time_anew(void **state)
     ring.stay_chance = RING_CHANCES;
     e = open_ring_engine((struct rg_engine_options){
         .context = 200, .parallel = 2, .chunk_rows = CHUNK, .node_timeout_ms = TIMEOUT_MS});
-    atomic_store(&ring.allowed, 22); /* both have answers; two wait */
     for (uint32_t i = 0; i < N; i++)
         ask(e, i, 80, 20);
+    await_gate();
+    atomic_store(&ring.allowed, 22); /* both have answers; two wait */
     await_gate();
     began_ms = rg_clock_ms();
     while (!all_ended(N) && rg_clock_ms() - began_ms < 4 * TIMEOUT_MS)

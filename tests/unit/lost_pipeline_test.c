@@ -159,6 +159,14 @@ static void ask_for_ten(struct rg_engine *e, uint32_t first, uint32_t n)
     }
 }
 
+/* After all have asked: who comes first must not be gone before the others are there. */
+static void pass_gate(uint32_t n)
+{
+    await_gate();
+    atomic_store(&ring.allowed, n);
+    await_gate();
+}
+
 static void lose(void)
 {
     atomic_store(&ring.is_lost, true);
@@ -178,9 +186,8 @@ static void requests_wait_are_told_once_and_go_on(void **state)
     struct rg_err why;
 
     (void)state;
-    atomic_store(&ring.allowed, 12); /* some have answers, some prompts, some wait */
     ask_for_ten(e, 0, 4);
-    await_gate();
+    pass_gate(12); /* some have answers, some prompts, some wait */
     rg_engine_stats(e, &before);
     assert_int_equal(before.running, 2);
     lose();
@@ -214,9 +221,8 @@ static void a_second_loss_is_told_again(void **state)
     struct rg_engine *e = open_gated(LONG_MS);
 
     (void)state;
-    atomic_store(&ring.allowed, 12);
     ask_for_ten(e, 0, 2);
-    await_gate();
+    pass_gate(12);
     lose();
     await_lost(&watches[0], 1);
     await_lost(&watches[1], 1);
@@ -243,7 +249,7 @@ static void cancel_needs_no_pipeline(void **state)
 
     (void)state;
     ask_for_ten(e, 0, 4);
-    await_gate();
+    pass_gate(1);
     lose();
     for (uint32_t i = 0; i < 4; i++)
         await_lost(&watches[i], 1);
@@ -314,9 +320,8 @@ static void after_the_deadline_requests_end_and_new_ones_are_refused(void **stat
     int64_t began_ms, took_ms;
 
     (void)state;
-    atomic_store(&ring.allowed, 12);
     ask_for_ten(e, 0, 4);
-    await_gate();
+    pass_gate(12);
     lose();
     began_ms = rg_clock_ms();
     await_lost(&watches[0], 1);
