@@ -28,7 +28,8 @@ struct rg_forward_text {
 
 struct rg_forward_events {
     void (*on_bytes)(void *ud, const void *p, size_t n); /* of the HTTP answer */
-    /* Its end: RG_OK, or why (RG_E_PEER) there will be no more.  The pointer is dead after it. */
+    /* Its end: RG_OK, or why (RG_E_PEER) there will be no more; RG_E_LIMIT when the head takes no
+     * more requests.  The pointer is dead after it. */
     void (*on_end)(void *ud, const struct rg_err *why);
 };
 

@@ -11,6 +11,7 @@ struct rg_forward {
     struct rg_forward_events events;
     void *ud;
     bool paused;
+    bool began; /* a message of the answer came */
     bool over; /* on_end was called or must not be; only the link's end is awaited */
 };
 
@@ -19,7 +20,8 @@ static void say_end(struct rg_forward *w, const struct rg_err *why)
 {
     struct rg_err end = *why;
 
-    if (end.code != RG_OK && end.code != RG_E_NOMEM)
+    /* A head that takes no more of them says so before it answers: RG_E_LIMIT. */
+    if (end.code != RG_OK && end.code != RG_E_NOMEM && (end.code != RG_E_LIMIT || w->began))
         end.code = RG_E_PEER;
     w->over = true;
     rg_forward_end_drop(&w->end);
@@ -33,6 +35,7 @@ static void deliver(struct rg_forward *w, struct rg_frame *f)
     void *text;
     size_t n;
 
+    w->began = true;
     if (rg_forward_frame_read(f, &text, &data, &n, &err) != RG_OK) {
         rg_link_close(w->end.link, err.message);
         say_end(w, &err);

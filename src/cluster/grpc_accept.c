@@ -110,7 +110,9 @@ static void accept_link(struct rg_link *l)
 void rg_link_accept(struct rg_transport *t, grpc_call *call, enum rg_link_kind kind)
 {
     pthread_mutex_lock(&t->mutex);
-    const bool room = t->n_accepted < RG_ACCEPTED_MAX;
+    const uint32_t most =
+        kind == RG_LINK_FORWARD ? RG_ACCEPTED_MAX - RG_ACCEPTED_NODES : RG_ACCEPTED_MAX;
+    const bool room = t->n_accepted < most;
 
     pthread_mutex_unlock(&t->mutex);
     struct rg_link *l = room ? rg_link_new(t, kind) : NULL;

@@ -91,7 +91,7 @@ enum rg_code rg_grpc_cause(struct rg_err *err, const char *peer, grpc_status_cod
     case GRPC_STATUS_UNIMPLEMENTED:
         return rg_fail(err, RG_E_PEER, "%s: it does not speak this protocol (%s)", peer, line);
     case GRPC_STATUS_RESOURCE_EXHAUSTED:
-        return rg_fail(err, RG_E_PEER, "%s: over a limit: %s", peer, line);
+        return rg_fail(err, RG_E_LIMIT, "%s: over a limit: %s", peer, line);
     case GRPC_STATUS_ABORTED:
         return rg_fail(err, RG_E_PEER, "%s: it ended the link: %s", peer, line);
     default:

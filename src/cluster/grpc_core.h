@@ -28,6 +28,8 @@
 enum {
     RG_ACCEPTS = 8,                       /* calls asked for at once */
     RG_ACCEPTED_MAX = 4 * RG_LIMIT_PEERS, /* accepted links open at once */
+    RG_ACCEPTED_NODES = RG_LIMIT_PEERS,   /* of them, not for forwarded requests: clients of other
+                                             nodes must not keep a node out */
     RG_WATCHES_MAX = 64,                  /* health calls open at once */
     RG_DIAL_ARGS_MAX = 40,
     /* gRPC looks at a message's length only when it has all of it: a peer that sends long ones on
