@@ -1,6 +1,7 @@
 /* grpc_cause.c - gRPC's many words for a failure, as one line that a person can act on. */
 #include <errno.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -14,6 +15,8 @@ struct cause {
     const char *sign; /* in gRPC's text */
     const char *line;
 };
+
+static const char silence[] = "it does not answer any more (keepalive)";
 
 /* In this order: a refused connection's text also says "failed to connect". */
 static const struct cause causes[] = {
@@ -39,8 +42,8 @@ static const struct cause causes[] = {
     {"Cannot check peer", "TLS: its certificate cannot be checked"},
     {"DNS resolution failed", "its host name cannot be resolved"},
     {"too_many_pings", "it ended the connection: too many pings"},
-    {"keepalive watchdog timeout", "it does not answer any more (keepalive)"},
-    {"ping timeout", "it does not answer any more (keepalive)"},
+    {"keepalive watchdog timeout", silence},
+    {"ping timeout", silence},
 };
 
 static const char *known_cause(const char *text)
@@ -79,6 +82,8 @@ enum rg_code rg_grpc_cause(struct rg_err *err, const char *peer, grpc_status_cod
                             ? known_cause(text)
                             : NULL;
 
+    if (known == silence && !opened)
+        known = "no answer to the connection";
     clean(line, sizeof line, text);
     switch (status) {
     case GRPC_STATUS_OK:
@@ -143,11 +148,21 @@ static bool says_tls(const gpr_log_func_args *args, char *said, size_t size)
     return true;
 }
 
+static atomic_uint accepts_failed;
+
+unsigned rg_grpc_accepts_failed(void)
+{
+    return atomic_load(&accepts_failed);
+}
+
 static void on_grpc_log(gpr_log_func_args *args)
 {
     const char *slash = strrchr(args->file, '/');
     char said[RG_ERR_BYTES];
 
+    /* gRPC 1.51 tells nobody else that it will accept no more; later ones go on by themselves. */
+    if (strncmp(args->message, "Failed accept", 13) == 0)
+        atomic_fetch_add(&accepts_failed, 1);
     if (says_tls(args, said, sizeof said)) {
         if (may_log())
             rg_log(RG_LOG_WARN, "peer", said, "what=tls-handshake");

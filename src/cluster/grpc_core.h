@@ -32,6 +32,7 @@ enum {
                                              nodes must not keep a node out */
     RG_WATCHES_MAX = 64,                  /* health calls open at once */
     RG_DIAL_ARGS_MAX = 40,
+    RG_LISTEN_BYTES = 128,
     /* gRPC looks at a message's length only when it has all of it: a peer that sends long ones on
      * many streams is stopped by the quota, this and RG_QUOTA_MESSAGES of the largest. */
     RG_QUOTA_BYTES = 512 << 20,
@@ -79,9 +80,11 @@ void rg_payloads_run(struct rg_payload_note *first);
 
 /* ---- the transport --------------------------------------------------------------------------- */
 
+struct rg_server;
+
 struct rg_accept {
     struct rg_done done;
-    struct rg_transport *transport;
+    struct rg_server *server;
     grpc_call *call;
     grpc_call_details details;
     grpc_metadata_array metadata;
@@ -100,28 +103,33 @@ struct rg_transport {
     uint16_t port;
 
     grpc_completion_queue *queue;
-    grpc_server *server; /* NULL: does not listen */
     grpc_channel_credentials *dial_credentials;
     grpc_resource_quota *quota; /* of all that is being received */
     pthread_t thread;
     bool thread_runs;
-    struct rg_accept accepts[RG_ACCEPTS];
-    struct rg_done server_ended;
+    char listens_on[RG_LISTEN_BYTES]; /* "": does not listen */
+    unsigned accepts_failed;          /* as counted when that was last looked at */
+    int64_t look_ms;
+    bool deaf;
 
     pthread_mutex_t mutex; /* of what follows */
     pthread_cond_t no_payloads;
+    struct rg_server *servers; /* the first listens; the others live for their links */
     struct rg_link *links;
     struct rg_health_call *health;
     struct rg_payload_note *ended_payloads;
     uint32_t n_calls; /* links, replies and health calls that gRPC may still speak of */
     uint32_t n_accepted, n_timed, n_health, n_payloads;
-    bool closing, server_gone, queue_shut, serving;
+    bool closing, queue_shut, serving;
 };
 
 void rg_transport_unref(struct rg_transport *t);
 /* Counts a call; false: the transport is being closed. */
 bool rg_transport_begin_call(struct rg_transport *t);
 void rg_transport_end_call(struct rg_transport *t);
+
+/* t->mutex is held.  With nothing left to wait for, the thread may end. */
+void rg_transport_shut_queue(struct rg_transport *t);
 
 /* Answers with a status and forgets the call. */
 void rg_call_reject(struct rg_transport *t, grpc_call *call, grpc_status_code status,
@@ -133,6 +141,15 @@ void rg_link_accept(struct rg_transport *t, grpc_call *call, enum rg_link_kind k
 int64_t rg_links_expire(struct rg_transport *t, int64_t now_ms);
 /* Cancels every link. */
 void rg_links_cancel(struct rg_transport *t);
+
+/* ---- listening ------------------------------------------------------------------------------- */
+
+RG_CHECKED enum rg_code rg_listen_open(struct rg_transport *t, const struct rg_transport_options *o,
+                                       struct rg_err *err);
+/* The transport's thread: listens anew when gRPC has stopped; the time of the next look, INT64_MAX:
+ * none. */
+int64_t rg_listen_look(struct rg_transport *t, int64_t now_ms);
+void rg_listen_end(struct rg_transport *t); /* t->closing is set */
 
 /* ---- health ---------------------------------------------------------------------------------- */
 
@@ -166,5 +183,7 @@ enum rg_code rg_grpc_cause(struct rg_err *err, const char *peer, grpc_status_cod
                            const char *text, bool opened, bool tls);
 /* gRPC's own log goes into ours. */
 void rg_grpc_log_setup(void);
+/* How often a listener of this process has given up, by that log. */
+unsigned rg_grpc_accepts_failed(void);
 
 #endif

@@ -1,13 +1,7 @@
-/* grpc_transport.c - the server, the completion queue's thread, and the order in which they end. */
-#include <arpa/inet.h>
+/* grpc_transport.c - the completion queue's thread, and the order in which all of it ends. */
 #include <assert.h>
-#include <errno.h>
-#include <netdb.h>
-#include <stdio.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <time.h>
-#include <unistd.h>
 
 #include <grpc/slice.h>
 #include <grpc/support/time.h>
@@ -17,7 +11,7 @@
 #include "base/mem.h"
 #include "cluster/grpc_core.h"
 
-enum { LISTEN_BYTES = 128, PAYLOAD_WAIT_S = 5 };
+enum { PAYLOAD_WAIT_S = 5 };
 
 /* ---- calls ----------------------------------------------------------------------------------- */
 
@@ -39,10 +33,9 @@ bool rg_transport_begin_call(struct rg_transport *t)
     return may;
 }
 
-/* t->mutex is held.  With nothing left to wait for, the thread may end. */
-static void shut_queue(struct rg_transport *t)
+void rg_transport_shut_queue(struct rg_transport *t)
 {
-    if (!t->closing || !t->server_gone || t->n_calls > 0 || t->queue_shut)
+    if (!t->closing || t->servers || t->n_calls > 0 || t->queue_shut)
         return;
     t->queue_shut = true;
     grpc_completion_queue_shutdown(t->queue);
@@ -52,7 +45,7 @@ void rg_transport_end_call(struct rg_transport *t)
 {
     pthread_mutex_lock(&t->mutex);
     t->n_calls--;
-    shut_queue(t);
+    rg_transport_shut_queue(t);
     pthread_mutex_unlock(&t->mutex);
 }
 
@@ -92,73 +85,14 @@ void rg_call_reject(struct rg_transport *t, grpc_call *call, grpc_status_code st
     (void)e;
 }
 
-static void forget_request(struct rg_accept *a)
-{
-    grpc_metadata_array_destroy(&a->metadata);
-    grpc_call_details_destroy(&a->details);
-}
-
-static void request_call(struct rg_accept *a)
-{
-    struct rg_transport *t = a->transport;
-
-    a->call = NULL;
-    grpc_call_details_init(&a->details);
-    grpc_metadata_array_init(&a->metadata);
-    if (grpc_server_request_call(t->server, &a->call, &a->details, &a->metadata, t->queue,
-                                 t->queue, &a->done) != GRPC_CALL_OK) {
-        forget_request(a);
-    }
-}
-
-static void dispatch(struct rg_transport *t, grpc_call *call, grpc_slice path)
-{
-    enum rg_link_kind kind;
-
-    if (rg_link_kind_of(path, &kind))
-        rg_link_accept(t, call, kind);
-    else if (grpc_slice_str_cmp(path, "/grpc.health.v1.Health/Check") == 0)
-        rg_health_accept(t, call, false);
-    else if (grpc_slice_str_cmp(path, "/grpc.health.v1.Health/Watch") == 0)
-        rg_health_accept(t, call, true);
-    else
-        rg_call_reject(t, call, GRPC_STATUS_UNIMPLEMENTED, "no such method");
-}
-
-static void on_call(void *owner, bool ok)
-{
-    struct rg_accept *a = owner;
-    struct rg_transport *t = a->transport;
-
-    if (ok)
-        dispatch(t, a->call, a->details.method);
-    forget_request(a);
-    pthread_mutex_lock(&t->mutex);
-    const bool closing = t->closing;
-
-    pthread_mutex_unlock(&t->mutex);
-    if (ok && !closing)
-        request_call(a);
-}
-
-static void on_server_ended(void *owner, bool ok)
-{
-    struct rg_transport *t = owner;
-
-    (void)ok;
-    pthread_mutex_lock(&t->mutex);
-    t->server_gone = true;
-    shut_queue(t);
-    pthread_mutex_unlock(&t->mutex);
-}
-
 static void *run(void *arg)
 {
     struct rg_transport *t = arg;
 
     for (;;) {
         const int64_t now = rg_clock_ms();
-        const int64_t next = rg_links_expire(t, now);
+        const int64_t expiry = rg_links_expire(t, now), look = rg_listen_look(t, now);
+        const int64_t next = expiry < look ? expiry : look;
         const gpr_timespec until =
             next == INT64_MAX ? gpr_inf_future(GPR_CLOCK_MONOTONIC)
                               : gpr_time_add(gpr_now(GPR_CLOCK_MONOTONIC),
@@ -174,118 +108,6 @@ static void *run(void *arg)
             done->run(done->owner, e.success != 0);
         }
     }
-}
-
-/* ---- listening ------------------------------------------------------------------------------- */
-
-/* gRPC says only that it could not bind: a socket of our own learns why. */
-static enum rg_code try_address(const struct sockaddr *address, socklen_t size, const char *host,
-                                uint16_t port, struct rg_err *err)
-{
-    const int on = 1;
-    const int fd = socket(address->sa_family, SOCK_STREAM, 0);
-
-    if (fd < 0)
-        return rg_fail(err, RG_E_PEER, "%s: cannot listen there: %s", host, strerror(errno));
-    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-
-    const int e = bind(fd, address, size) == 0 && listen(fd, 1) == 0 ? 0 : errno;
-
-    close(fd);
-    if (e == EADDRINUSE)
-        return rg_fail(err, RG_E_PEER, "%s port %u is taken: another renga? see --node-port", host,
-                       port);
-    if (e == EADDRNOTAVAIL)
-        return rg_fail(err, RG_E_PEER, "%s is no address of this machine: see --node-host", host);
-    if (e)
-        return rg_fail(err, RG_E_PEER, "%s port %u: cannot listen: %s", host, port, strerror(e));
-    return RG_OK;
-}
-
-/* A literal "host:port" for gRPC, after a try. */
-static enum rg_code find_address(char *out, size_t size, const char *host, uint16_t port,
-                                 struct rg_err *err)
-{
-    const struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE};
-    struct addrinfo *found = NULL;
-    char service[8], name[INET6_ADDRSTRLEN + 20];
-
-    snprintf(service, sizeof service, "%u", port);
-
-    const int e = getaddrinfo(host, service, &hints, &found);
-
-    if (e || !found)
-        return rg_fail(err, RG_E_PEER, "%s: cannot listen there: %s", host, gai_strerror(e));
-
-    enum rg_code code = try_address(found->ai_addr, found->ai_addrlen, host, port, err);
-
-    if (!code && getnameinfo(found->ai_addr, found->ai_addrlen, name, sizeof name, NULL, 0,
-                             NI_NUMERICHOST) != 0)
-        code = rg_fail(err, RG_E_PEER, "%s: is no address", host);
-    if (!code)
-        snprintf(out, size, found->ai_family == AF_INET6 ? "[%s]:%u" : "%s:%u", name, port);
-    freeaddrinfo(found);
-    return code;
-}
-
-static grpc_server_credentials *server_credentials(struct rg_transport *t)
-{
-    grpc_ssl_pem_key_cert_pair pair = {.private_key = t->tls.key, .cert_chain = t->tls.cert};
-
-    if (!t->has_tls)
-        return grpc_insecure_server_credentials_create();
-    return grpc_ssl_server_credentials_create_ex(
-        t->tls.ca, &pair, 1, GRPC_SSL_REQUEST_AND_REQUIRE_CLIENT_CERTIFICATE_AND_VERIFY, NULL);
-}
-
-static enum rg_code bind_server(struct rg_transport *t, const struct rg_transport_options *o,
-                                struct rg_err *err)
-{
-    char address[LISTEN_BYTES];
-    enum rg_code code = find_address(address, sizeof address, o->host, o->port, err);
-
-    if (code)
-        return code;
-
-    grpc_server_credentials *credentials = server_credentials(t);
-
-    if (!credentials)
-        return rg_fail(err, RG_E_USAGE, "%s: gRPC does not take these certificates", o->tls_dir);
-
-    const int port = grpc_server_add_http2_port(t->server, address, credentials);
-
-    grpc_server_credentials_release(credentials);
-    if (port <= 0)
-        return rg_fail(err, RG_E_PEER, "%s port %u: cannot listen", o->host, o->port);
-    t->port = (uint16_t)port;
-    return RG_OK;
-}
-
-static enum rg_code open_server(struct rg_transport *t, const struct rg_transport_options *o,
-                                struct rg_err *err)
-{
-    grpc_arg args[RG_DIAL_ARGS_MAX];
-    const size_t n = rg_grpc_args(t, args, rg_link_bytes_most(t), true);
-    const grpc_channel_args all = {.num_args = n, .args = args};
-
-    t->server = grpc_server_create(&all, NULL);
-    if (!t->server)
-        return rg_fail(err, RG_E_IO, "gRPC cannot make a server");
-    grpc_server_register_completion_queue(t->server, t->queue, NULL);
-
-    const enum rg_code code = bind_server(t, o, err);
-
-    /* Also a server that will not serve must be started: it is shut down like any other. */
-    grpc_server_start(t->server);
-    t->server_gone = false;
-    if (code)
-        return code;
-    for (int i = 0; i < RG_ACCEPTS; i++) {
-        t->accepts[i].transport = t;
-        t->accepts[i].done = (struct rg_done){.run = on_call, .owner = &t->accepts[i]};
-        request_call(&t->accepts[i]);
-    }
-    return RG_OK;
 }
 
 /* ---- opening and closing --------------------------------------------------------------------- */
@@ -319,8 +141,6 @@ static struct rg_transport *transport_new(const struct rg_transport_options *o)
     t->step_bytes_max = o->step_bytes_max;
     t->on_accept = o->on_accept;
     t->ud = o->ud;
-    t->server_gone = true;
-    t->server_ended = (struct rg_done){.run = on_server_ended, .owner = t};
     return t;
 }
 
@@ -339,7 +159,7 @@ static enum rg_code open_grpc(struct rg_transport *t, const struct rg_transport_
     if (!t->queue || !t->dial_credentials)
         return rg_fail(err, RG_E_USAGE, "gRPC does not take these certificates");
     if (o->host) {
-        const enum rg_code code = open_server(t, o, err);
+        const enum rg_code code = rg_listen_open(t, o, err);
 
         if (code)
             return code;
@@ -385,12 +205,9 @@ static void end_calls(struct rg_transport *t)
     pthread_mutex_unlock(&t->mutex);
     rg_links_cancel(t);
     rg_health_cancel(t);
-    if (t->server) {
-        grpc_server_shutdown_and_notify(t->server, t->queue, &t->server_ended);
-        grpc_server_cancel_all_calls(t->server);
-    }
+    rg_listen_end(t);
     pthread_mutex_lock(&t->mutex);
-    shut_queue(t);
+    rg_transport_shut_queue(t);
     pthread_mutex_unlock(&t->mutex);
 }
 
@@ -423,8 +240,6 @@ void rg_transport_close(struct rg_transport *t)
             pthread_join(t->thread, NULL);
         else
             run(t);
-        if (t->server)
-            grpc_server_destroy(t->server);
         grpc_completion_queue_destroy(t->queue);
     }
     if (t->quota)
