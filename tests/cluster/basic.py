@@ -208,6 +208,31 @@ def test_a_second_sigterm_ends_at_once(lab):
         check(sent and time.monotonic() - sent[0] < 3, "it took its time", reply)
 
 
+def test_signals_that_end_nothing(lab):
+    """SIGPIPE, and SIGHUP with --log-file, to every node in the midst of a stream: it is whole, and each log goes on in
+    a new file"""
+    tiny = lab.tiny()
+    want = lab.right(tiny, "Signals", **LONG)
+    with lab.ring(2, tiny) as ring:
+        logs = [ring.dir / f"{id}-own.log" for id in ring.ids]
+        for i, log in enumerate(logs):
+            ring.start_node(i, "--log-file", log)
+        ring.wait()
+        moved = []
+
+        def send(reply):
+            if not moved and reply.text:
+                for node, log in zip(ring.nodes, logs):
+                    moved.append(log.rename(log.with_suffix(".0")))
+                    node.send(signal.SIGPIPE)
+                    node.send(signal.SIGHUP)
+
+        ring.nodes[1].ask(ring.chat("Signals", stream=True, **LONG), on_text=send).check_whole(want)
+        until(lambda: all(log.exists() and "answered" in log.read_text() for log in logs), 2, "no new log")
+        check(all(n.process.poll() is None for n in ring.nodes), "a node ended")
+        ring.stop()
+
+
 def test_the_oracle_sees(lab):
     """a reply that lies is caught: the checks of this harness on replies made by hand"""
     def reply(lines, status=200):
