@@ -97,7 +97,7 @@ def test_an_idle_ring_loses_a_worker(lab, seeds):
 
 @row("worker killed in prefill, then the other")
 @needs("hosts")
-@seeded()
+@seeded(daily=1)
 def test_a_worker_lost_in_prefill(lab, seeds):
     """a prompt of 3000 tokens in chunks of 16: killed at a random moment of it, twice in one request"""
     text = "Prompt " * 430
@@ -123,7 +123,7 @@ def test_a_worker_lost_in_prefill(lab, seeds):
 
 @row("worker killed under whole, streamed, forwarded and new requests")
 @needs("hosts")
-@seeded()
+@seeded(daily=1)
 def test_every_kind_of_request_survives(lab, seeds):
     """whole and streamed ones, at the head, at the other worker, at once: each has its whole answer"""
     with Open(lab, "--parallel", 8) as o:
@@ -161,7 +161,7 @@ def test_every_kind_of_request_survives(lab, seeds):
 
 @row("worker stays away past `--node-timeout 3`")
 @needs("hosts")
-@seeded()
+@seeded(daily=1)
 def test_the_node_timeout(lab, seeds):
     """3 s after the loss: a beginning of the answer, then the error, also for who waits in the queue"""
     with Open(lab, "--node-timeout", 3, "--parallel", 1) as o:
@@ -194,7 +194,7 @@ def test_the_node_timeout(lab, seeds):
 
 @row("worker stays away: the others take its layers, and give them back")
 @needs("hosts")
-@seeded()
+@seeded(daily=1)
 def test_the_others_take_over(lab, seeds):
     """the worker stays away: its layers go to the others, the stream goes on; back, it has layers again"""
     with Open(lab, "--rejoin-grace", 1) as o:

@@ -40,10 +40,11 @@ import own_range
 import rows
 import same_bits
 import shards
+import shown
 import survive
 import tls
 
-MODULES = (basic, same_bits, hosts, faults, survive, rows, overload, crowds, shards,
+MODULES = (basic, same_bits, hosts, faults, survive, rows, overload, crowds, shards, shown,
            own_range, growth, tls, grpc_js, hostile, liar, kimi)
 # They measure rates, memory and processor time: nothing runs beside one of their tests.
 ALONE = (overload, crowds, hostile)
