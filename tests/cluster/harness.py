@@ -241,6 +241,11 @@ class Daemon:
         return (len(os.listdir(f"/proc/{self.pid}/fd")), len(os.listdir(f"/proc/{self.pid}/task")),
                 rss_bytes(self.pid))
 
+    def written_kib(self):
+        """Memory that it has written: without the model's file and the libraries"""
+        with open(f"/proc/{self.pid}/smaps_rollup") as f:
+            return next(int(line.split()[1]) for line in f if line.startswith("Anonymous:"))
+
     def maps(self, directory):
         """The mapped files under a directory (links followed)."""
         real = os.path.realpath(directory)

@@ -54,11 +54,6 @@ ASK_S = 180
 DESCRIPTORS, THREADS = 2, 4  # gRPC's pools may have grown by a few
 
 
-def written_kib(pid):
-    with open(f"/proc/{pid}/smaps_rollup") as f:
-        return next(int(line.split()[1]) for line in f if line.startswith("Anonymous:"))
-
-
 class Leave(OSError):
     """A client that goes away in the middle."""
 
@@ -225,7 +220,7 @@ class Soak:
         for i, node in enumerate(self.ring.nodes):
             pid = node.pid
             with contextlib.suppress(OSError, StopIteration):  # it is away
-                self.samples[i].append((time.monotonic() - self.begin, written_kib(pid), pid))
+                self.samples[i].append((time.monotonic() - self.begin, node.written_kib(), pid))
 
     def steady(self, i):
         """The samples that count, see above."""
@@ -238,7 +233,7 @@ class Soak:
         for i, (node, times) in enumerate(zip(self.ring.nodes, self.tally.take_times())):
             try:
                 fds, threads, _ = node.holds()
-                kib = written_kib(node.pid)
+                kib = node.written_kib()
             except (OSError, StopIteration):
                 fds, threads, kib = "", "", ""
             times.sort()
