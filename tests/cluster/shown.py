@@ -11,9 +11,9 @@ def test_tools_fault(lab):
     p = subprocess.run([sys.executable, ROOT / "tools" / "fault", "kill-worker", "--binary", lab.binary],
                        capture_output=True, text=True, timeout=120)
     check(p.returncode == 0, "exit", p.returncode, p.stdout[-3000:], p.stderr[-1000:])
-    shown = [r"==== kill -9 of w1 ", r"\| \.\.\. \d+ characters so far", r"\| : waiting: ",
-             r"==== w1 is started again ", r"plan 2 runs on 3 nodes", r"\| after \d+\.\d\d s it goes on:", r"end: length\n",
-             r"\nfault: the stream paused for \d+\.\d\d s"]
+    shown = (r"==== kill -9 of w1 ", r"\| \.\.\. \d+ characters so far", r"\| : waiting: ",
+             r"==== w1 is started again ", r"plan 2 runs on 3 nodes", r"\| after \d+\.\d\d s it goes on:",
+             r"end: length\n", r"\nfault: the stream paused for \d+\.\d\d s")
     at = 0
     for pattern in shown:
         found = re.compile(pattern).search(p.stdout, at)
