@@ -231,3 +231,25 @@ def stream_across_a_loss(binary, model, client):
         check(len(waits) == 1, "it did not wait:", plain[0][1])
         ring.wait_formed()
     return waits[0]
+
+
+def test_a_head_told_to_end_while_a_worker_is_lost(binary, model):
+    """What waits has the time of running answers; a second signal ends it at once."""
+    with Ring(binary, model) as ring:
+        ring.wait_formed()
+        ring.port = ring.ports[0]
+        ring.nodes[1].kill()
+        ring.nodes[1].wait()
+        ring.wait_for(503, time.monotonic() + 5)
+        c = ring.connect(60)
+        c.request("POST", "/v1/chat/completions", json.dumps(ring.body("Wait", stream=True)), JSON)
+        r = c.getresponse()
+        check(r.status == 200 and r.readline().startswith(b": waiting: "), r.status)
+        ring.nodes[0].send_signal(signal.SIGTERM)
+        time.sleep(1)
+        check(ring.nodes[0].poll() is None, "it did not wait for the answer")
+        ring.nodes[0].send_signal(signal.SIGTERM)
+        begin = time.monotonic()
+        check(ring.nodes[0].wait(10) == 0 and time.monotonic() - begin < 2, ring.nodes[0].returncode)
+        c.close()
+        ring.nodes.pop(1)
