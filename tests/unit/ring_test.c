@@ -363,8 +363,9 @@ static void a_changed_file_ends_the_epoch(void **state)
     assert_int_equal(s.pipeline->ops->collect(s.pipeline, &done, &err), RG_E_PEER);
     assert_string_equal(err.message, "node node-0: step 1 fails");
     assert_true(reaches(&s.at[0].n_down, 1));
-    assert_int_equal(s.at[0].why.code, RG_E_IO);
-    assert_true(reaches(&s.at[1].n_down, 1)); /* the head hears of it by the streams alone */
+    /* Its own reason, or the head's that the epoch is over: whichever was first. */
+    assert_true(s.at[0].why.code == RG_E_IO || s.at[0].why.code == RG_E_PEER);
+    assert_true(reaches(&s.at[1].n_down, 1));
     nodes_close(&s);
     rg_free(got.logits);
 }
