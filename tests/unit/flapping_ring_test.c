@@ -18,20 +18,21 @@
 #include "base/mem.h"
 #include "engine/engine.h"
 
-enum { TIMEOUT_MS = 1200, CHUNK = 8 };
+enum { TIMEOUT_MS = 1200, LATE_MS = IS_EMULATED ? 4000 : 1000, CHUNK = 8 };
 
 static struct watch watches[6];
 
-static struct rg_engine *open_flapping(uint32_t after, uint32_t more, uint32_t step_us)
+static struct rg_engine *open_flapping(uint32_t after, uint32_t more, uint32_t step_us,
+                                       int64_t timeout_ms)
 {
     ring_setup(7, 1, 1, 64);
     ring.flap_after = after;
     ring.flap_more = more;
     ring.step_us = step_us;
-    return open_ring_engine((struct rg_engine_options){.context = 200,
+    return open_ring_engine((struct rg_engine_options){.context = 400,
                                                        .parallel = 2,
                                                        .chunk_rows = CHUNK,
-                                                       .node_timeout_ms = TIMEOUT_MS});
+                                                       .node_timeout_ms = timeout_ms});
 }
 
 static void ask(struct rg_engine *e, uint32_t i, uint32_t n_prompt, uint32_t max_tokens)
@@ -49,19 +50,65 @@ static void expect_lost_end(const struct watch *w)
     assert_string_equal(w->err.message, "node 2 is lost");
 }
 
+/* ---- how long it took ------------------------------------------------------------------------ */
+
+/* A machine that lets threads wait for their turn is not the engine's slowness. */
+static struct {
+    pthread_t thread;
+    atomic_bool is_over;
+    int64_t began_ms, slowest_ms; /* the longest wait of a thread that sleeps 10 ms */
+} timing;
+
+static void *watch_machine(void *arg)
+{
+    int64_t last_ms = rg_clock_ms();
+
+    (void)arg;
+    while (!atomic_load(&timing.is_over)) {
+        int64_t now_ms;
+
+        usleep(10000);
+        now_ms = rg_clock_ms();
+        if (now_ms - last_ms > timing.slowest_ms)
+            timing.slowest_ms = now_ms - last_ms;
+        last_ms = now_ms;
+    }
+    return NULL;
+}
+
+static void begin_timing(void)
+{
+    timing.slowest_ms = 0;
+    atomic_store(&timing.is_over, false);
+    timing.began_ms = rg_clock_ms();
+    pthread_create(&timing.thread, NULL, watch_machine, NULL);
+}
+
+/* The engine and the test take some turns from the end of the time to the end of the request. */
+static void expect_in_time(void)
+{
+    enum { TURNS = 6 };
+    const int64_t took_ms = rg_clock_ms() - timing.began_ms;
+
+    atomic_store(&timing.is_over, true);
+    pthread_join(timing.thread, NULL);
+    assert_true(took_ms >= TIMEOUT_MS);
+    if (took_ms > TIMEOUT_MS + LATE_MS + (timing.slowest_ms > 30 ? TURNS * timing.slowest_ms : 0))
+        fail_msg("it took %lld ms; the machine's longest pause: %lld ms", (long long)took_ms,
+                 (long long)timing.slowest_ms);
+}
+
 /* ---- who ends -------------------------------------------------------------------------------- */
 
 static void losses_that_are_over_at_once_end_who_gets_no_further(void **state)
 {
-    struct rg_engine *e = open_flapping(3, 0, 1000);
-    const int64_t began_ms = rg_clock_ms();
-    int64_t took_ms;
+    struct rg_engine *e = open_flapping(3, 0, 1000, TIMEOUT_MS);
 
     (void)state;
+    begin_timing();
     ask(e, 0, 80, 10); /* ten steps, of which three come back each time */
     expect_lost_end(&watches[0]);
-    took_ms = rg_clock_ms() - began_ms;
-    assert_in_range(took_ms, TIMEOUT_MS, TIMEOUT_MS + 1000);
+    expect_in_time();
     assert_int_equal(watches[0].n_tokens, 0);
     await_idle(e);
     ask(e, 1, 2 * CHUNK, 1); /* two steps */
@@ -69,23 +116,24 @@ static void losses_that_are_over_at_once_end_who_gets_no_further(void **state)
     rg_engine_close(e);
 }
 
+/* 38 steps, the first attempts of which 3, 4, 5... come back: each in a tenth of the time. */
 static void who_gets_further_each_time_goes_on(void **state)
 {
-    struct rg_engine *e = open_flapping(3, 1, 40000);
+    struct rg_engine *e = open_flapping(3, 1, 5000, 2 * TIMEOUT_MS);
     const int64_t began_ms = rg_clock_ms();
 
     (void)state;
-    ask(e, 0, 80, 10);
+    ask(e, 0, 300, 10);
     expect_end(&watches[0], RG_END_LENGTH, 10);
-    assert_true(rg_clock_ms() - began_ms > TIMEOUT_MS);
-    assert_true(atomic_load(&ring.n_lost) > 8);
+    assert_true(rg_clock_ms() - began_ms > 2 * TIMEOUT_MS);
+    assert_true(atomic_load(&ring.n_lost) > 30);
     rg_engine_close(e);
 }
 
 /* The first gets a token each time. */
 static void each_request_has_its_own_time(void **state)
 {
-    struct rg_engine *e = open_flapping(4, 0, 1000);
+    struct rg_engine *e = open_flapping(4, 0, 1000, TIMEOUT_MS);
 
     (void)state;
     ask(e, 0, 2, 10);
@@ -145,7 +193,6 @@ static void a_ring_that_makes_no_step_does_not_begin_the_time_anew(void **state)
     enum { N = 4 };
     struct rg_engine *e;
     struct rg_err why;
-    int64_t began_ms, took_ms;
 
     (void)state;
     ring_setup(7, 2, 2, 64);
@@ -158,14 +205,13 @@ static void a_ring_that_makes_no_step_does_not_begin_the_time_anew(void **state)
     await_gate();
     atomic_store(&ring.allowed, 22); /* both have answers; two wait */
     await_gate();
-    began_ms = rg_clock_ms();
-    while (!all_ended(N) && rg_clock_ms() - began_ms < 4 * TIMEOUT_MS)
+    begin_timing();
+    while (!all_ended(N) && rg_clock_ms() - timing.began_ms < 10 * TIMEOUT_MS)
         flap_once(e, N);
-    took_ms = rg_clock_ms() - began_ms;
-    assert_in_range(took_ms, TIMEOUT_MS, TIMEOUT_MS + 1000);
+    expect_in_time();
     for (uint32_t i = 0; i < N; i++)
         expect_lost_end(&watches[i]);
-    assert_true(watches[0].n_tokens > 0 && watches[0].n_lost > 5);
+    assert_true(watches[0].n_tokens > 0 && watches[0].n_lost > 1);
     await_idle(e);
     /* Nobody was there to lose anything since: the next one has all its time. */
     open_gate();
@@ -180,7 +226,7 @@ static void a_ring_that_makes_no_step_does_not_begin_the_time_anew(void **state)
 /* A ring of which nobody wants anything may be lost as often as it likes. */
 static void an_idle_ring_that_flaps_costs_no_time(void **state)
 {
-    struct rg_engine *e = open_flapping(0, 0, 0);
+    struct rg_engine *e = open_flapping(0, 0, 0, TIMEOUT_MS);
     struct rg_err why;
 
     (void)state;
