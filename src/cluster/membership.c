@@ -29,6 +29,7 @@ static enum rg_code open_peers(struct rg_membership *m, const struct rg_membersh
         return rg_fail(err, RG_E_NOMEM, "out of memory: %u peers", o->n_peers);
     for (uint32_t i = 0; i < o->n_peers; i++) {
         m->peers[i].returned_ns = -1;
+        m->peers[i].unreached = RG_NO_PEER;
         (void)snprintf(m->peers[i].id, sizeof m->peers[i].id, "%s", o->ids[i]);
         (void)snprintf(m->peers[i].reason, sizeof m->peers[i].reason, "not yet seen");
     }
@@ -51,6 +52,7 @@ enum rg_code rg_membership_open(struct rg_membership **out, const struct rg_memb
     m->wait_for = o->wait_for;
     m->grace_ns = o->grace_ms * RG_NS_PER_MS;
     m->without_ns = -1;
+    m->unreached = RG_NO_PEER;
     m->settle_ns = o->settle_ms * RG_NS_PER_MS;
     m->stuck_ns = o->stuck_ms * RG_NS_PER_MS;
     m->propose = o->propose;

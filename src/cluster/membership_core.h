@@ -3,7 +3,8 @@
  * membership.c opens, closes and takes an event apart; membership_links.c knows the peers' links,
  * membership_hello.c what two of them must agree on, membership_epoch.c how a plan ends,
  * membership_head.c and membership_worker.c what the two roles do, membership_flap.c who comes and
- * goes, membership_actions.c the list of what is to be done, membership_view.c what others may see.
+ * goes, membership_reach.c who does not reach whom, membership_actions.c the list of what is to be
+ * done, membership_view.c what others may see.
  * Failure    all that a step may need is reserved before it begins; nothing after that can fail. */
 #ifndef RG_CLUSTER_MEMBERSHIP_CORE_H
 #define RG_CLUSTER_MEMBERSHIP_CORE_H
@@ -42,6 +43,8 @@ struct rg_member_peer {
     uint64_t layers_done, loaded_bytes, load_bytes;
     bool busy;
     bool in_plan, ready, acked; /* head: of the present epoch */
+    uint32_t unreached;         /* head: the node that it cannot reach, by its own word */
+    bool cut_off;               /* head: planned without, for another node cannot reach it */
     int64_t up_ns;              /* it is up since */
     int64_t fell_ns;            /* head: a plan last ended because of it */
     int64_t calm_ns;            /* head: until then that is remembered */
@@ -78,6 +81,7 @@ struct rg_membership {
     int64_t since_ns; /* the state */
     bool own_loaded;  /* head */
     bool has_part;    /* worker: a LOAD that no FREE followed */
+    uint32_t unreached; /* worker: a neighbour that was lost and is not up, or RG_NO_PEER */
 
     /* head, between epochs */
     int64_t enough_ns;      /* enough peers are up since; -1: they are not */
@@ -159,6 +163,15 @@ struct rg_member_end {
 RG_PRINTF(3, 4)
 void rg_member_end_epoch(struct rg_membership *m, struct rg_member_end end, const char *format,
                          ...);
+
+/* ---- membership_reach.c ---------------------------------------------------------------------- */
+
+/* Worker: a neighbour is lost, or could not be connected to. */
+void rg_member_miss(struct rg_membership *m, uint32_t peer);
+/* Worker: the one that it misses still, or RG_NO_PEER. */
+uint32_t rg_member_missed(struct rg_membership *m);
+/* Head: who is up here and cannot reach another one that is. */
+void rg_member_cut_off(struct rg_membership *m);
 
 /* ---- membership_flap.c: of the head ---------------------------------------------------------- */
 

@@ -55,6 +55,6 @@ int64_t rg_member_stayed_ns(const struct rg_membership *m, uint32_t peer)
 
 bool rg_member_counts(const struct rg_membership *m, uint32_t peer)
 {
-    return m->peers[peer].state == RG_PEER_UP &&
+    return m->peers[peer].state == RG_PEER_UP && !m->peers[peer].cut_off &&
            (!rg_member_flaps(m, peer) || rg_member_stayed_ns(m, peer) >= STAY_MS * RG_NS_PER_MS);
 }

@@ -186,7 +186,8 @@ void rg_member_head_hope(struct rg_membership *m)
 static bool none_is_waited_for(const struct rg_membership *m)
 {
     for (uint32_t i = 1; i < m->n_peers; i++)
-        if (m->peers[i].wanted && !rg_member_counts(m, i) && !rg_member_flaps(m, i))
+        if (m->peers[i].wanted && !rg_member_counts(m, i) && !rg_member_flaps(m, i) &&
+            !m->peers[i].cut_off)
             return false;
     return true;
 }
@@ -290,6 +291,7 @@ static void propose(struct rg_membership *m)
 void rg_member_head_consider(struct rg_membership *m)
 {
     check_commit_wait(m);
+    rg_member_cut_off(m);
     check_back(m);
     if (m->state == RG_EPOCH_NONE && may_plan(m))
         propose(m);

@@ -89,6 +89,7 @@ void rg_member_link_up(struct rg_membership *m, uint32_t peer)
     p->state = RG_PEER_GREETING;
     (void)snprintf(p->reason, sizeof p->reason, "its Hello has not come");
     p->link_ns = m->now;
+    p->unreached = RG_NO_PEER;
     p->time_ns = 0;
     rg_member_emit(m, RG_MEMBER_SEND, peer)->message = m->spare_hello;
     m->has_spare_hello = false;
@@ -168,6 +169,8 @@ static void send_heartbeat(struct rg_membership *m, uint32_t peer)
     h->load_bytes = self->load_bytes;
     if (m->state != RG_EPOCH_NONE)
         h->epoch = m->plan.epoch;
+    if (peer == 0 && rg_member_missed(m) != RG_NO_PEER)
+        (void)snprintf(h->unreached, sizeof h->unreached, "%s", m->peers[m->unreached].id);
     p->beat_ns = m->now;
 }
 
@@ -208,6 +211,7 @@ static void take_heartbeat(struct rg_membership *m, uint32_t peer, const struct 
     p->load_bytes = h->load_bytes;
     p->time_ns = h->time_ns;
     p->time_came_ns = m->now;
+    p->unreached = h->unreached[0] ? rg_member_find(m, h->unreached) : RG_NO_PEER;
     if (contradicts(m, peer, h->epoch))
         rg_member_end_epoch(m, (struct rg_member_end){RG_E_PEER, peer, RG_NO_PEER},
                             "%s knows nothing of it any more", p->id);

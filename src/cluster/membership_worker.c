@@ -14,11 +14,29 @@ void rg_member_worker_loaded(struct rg_membership *m)
     rg_member_enter(m, RG_EPOCH_READY);
 }
 
+static uint32_t own_place(const struct rg_proposal *p, const char *id)
+{
+    uint32_t own = 0;
+
+    while (strcmp(p->nodes[own].id, id) != 0)
+        own++;
+    return own;
+}
+
+static uint32_t successor(const struct rg_membership *m)
+{
+    const struct rg_proposal *p = &m->plan;
+
+    return rg_member_find(m, p->nodes[(own_place(p, m->hello.node_id) + 1) % p->n_nodes].id);
+}
+
 void rg_member_worker_load_failed(struct rg_membership *m, const struct rg_err *err)
 {
     const struct rg_epoch epoch = m->plan.epoch;
     struct rg_ready *r;
 
+    if (err->code == RG_E_PEER)
+        rg_member_miss(m, successor(m));
     /* The Ready says it: no Abort beside it. */
     rg_member_end_epoch(m, (struct rg_member_end){err->code, RG_NO_PEER, 0}, "%s", err->message);
     r = &rg_member_send(m, 0, RG_MESSAGE_READY)->ready;
@@ -31,10 +49,8 @@ void rg_member_worker_load_failed(struct rg_membership *m, const struct rg_err *
 static bool is_neighbour(const struct rg_membership *m, uint32_t peer)
 {
     const struct rg_proposal *p = &m->plan;
-    uint32_t own = 0;
+    const uint32_t own = own_place(p, m->hello.node_id);
 
-    while (strcmp(p->nodes[own].id, m->hello.node_id) != 0)
-        own++;
     return strcmp(p->nodes[(own + 1) % p->n_nodes].id, m->peers[peer].id) == 0 ||
            strcmp(p->nodes[(own + p->n_nodes - 1) % p->n_nodes].id, m->peers[peer].id) == 0;
 }
@@ -43,6 +59,8 @@ void rg_member_worker_lost(struct rg_membership *m, uint32_t peer, const char *w
 {
     const struct rg_member_end end = {RG_E_PEER, peer, peer};
 
+    if (m->state != RG_EPOCH_NONE && peer != 0 && is_neighbour(m, peer))
+        rg_member_miss(m, peer);
     if (m->state != RG_EPOCH_NONE && (peer == 0 || is_neighbour(m, peer)))
         rg_member_end_epoch(m, end, "%s is lost: %s", m->peers[peer].id, why);
     if (peer == 0 && m->has_part) {

@@ -80,6 +80,7 @@ struct rg_heartbeat {
     bool busy;
     struct rg_epoch epoch;
     uint64_t loaded_bytes, load_bytes;
+    char unreached[RG_LIMIT_NODE_ID_BYTES + 1]; /* "": none */
 };
 
 struct rg_ring_node {

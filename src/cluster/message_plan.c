@@ -39,6 +39,13 @@ enum rg_code rg_decode_heartbeat(struct rg_message *out, const Renga__V1__Contro
         if (code != RG_OK)
             return code;
     }
+    if (h->unreached[0]) {
+        const enum rg_code code =
+            rg_wire_id(to->unreached, h->unreached, "Heartbeat.unreached", err);
+
+        if (code != RG_OK)
+            return code;
+    }
     return h->epoch ? rg_wire_epoch(&to->epoch, h->epoch, "Heartbeat.epoch", err) : RG_OK;
 }
 
@@ -183,7 +190,8 @@ static Renga__V1__Epoch pack_epoch(struct rg_epoch e)
 
 enum rg_code rg_encode_heartbeat(struct rg_buf *out, const struct rg_message *m, struct rg_err *err)
 {
-    const struct rg_heartbeat *h = &m->heartbeat;
+    struct rg_heartbeat copy = m->heartbeat;
+    const struct rg_heartbeat *h = &copy;
     Renga__V1__Epoch epoch = pack_epoch(h->epoch);
     Renga__V1__Heartbeat to = RENGA__V1__HEARTBEAT__INIT;
     Renga__V1__ControlMessage all = RENGA__V1__CONTROL_MESSAGE__INIT;
@@ -196,6 +204,7 @@ enum rg_code rg_encode_heartbeat(struct rg_buf *out, const struct rg_message *m,
     to.epoch = h->epoch.n ? &epoch : NULL;
     to.loaded_bytes = h->loaded_bytes;
     to.load_bytes = h->load_bytes;
+    to.unreached = copy.unreached;
     all.kind_case = RENGA__V1__CONTROL_MESSAGE__KIND_HEARTBEAT;
     all.heartbeat = &to;
     return rg_wire_pack(out, &all.base, RG_LIMIT_CONTROL_BYTES, err);

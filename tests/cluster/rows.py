@@ -383,6 +383,35 @@ def test_a_stream_that_waits_for_two_minutes(lab, seeds):
         return each(seeds, story, ring)
 
 
+@row("two workers that do not reach each other: one of them takes over")
+@needs("hosts", "drop")
+@seeded(daily=1)
+def test_workers_apart(lab, seeds):
+    """the head sees both: the stream goes on without one of them; when they are together again it is used again"""
+    with Open(lab, "--rejoin-grace", 1) as o:
+        ring = o.ring
+
+        def story(seed, times):
+            rng = random.Random(seed)
+            stream = o.stream(rng=rng)
+            a = rng.choice((1, 2))
+            cut = time.monotonic()
+            ring.net.drop(a, 3 - a)
+            times.notice.append(o.noticed(stream, cut))
+            stream.end(60).check_whole(o.want)
+            over = time.monotonic() - cut
+            check(over <= 30, "it took", over)
+            ring.nodes[3 - a].ask(ring.chat("Short", **SHORT)).check_whole(o.short)
+            together = time.monotonic()
+            ring.net.pass_all(a)
+            until(lambda: not wrong_view(ring), BACK, lambda: wrong_view(ring) + "\n" + ring.logs())
+            times.recover.append(time.monotonic() - together)
+            as_before(ring, o.short)
+            times.notes.append(f"the stream whole up to {over:.1f} s after the cut")
+
+        return each(seeds, story, ring)
+
+
 def count_dials(ring):
     """From now on the SYNs that each host sends to each other one are counted."""
     for host in ring.net.hosts:
@@ -503,7 +532,7 @@ def test_a_peer_that_reads_slowly(lab, seeds):
 
 
 class Load:
-    """Clients without pause through all nodes; what became of their requests."""
+    """Clients with little pause through all nodes; what became of their requests."""
 
     def __init__(self, ring, want, fields, clients=4):
         self.ring, self.want, self.fields = ring, want, fields
@@ -531,7 +560,7 @@ class Load:
                 self.begun += 1
             else:
                 self.refused += 1
-                time.sleep(0.1)
+            time.sleep(0.1)
 
     def _was_killed(self, i, reply):
         """That node, or the head that it had asked: only then may an answer be cut off."""
@@ -548,7 +577,7 @@ class Load:
 @needs("hosts")
 @seeded(piece=1)
 def test_every_node_restarted_under_load(lab, seeds):
-    """four clients without pause through all nodes: no wrong byte; none fails but what was under way"""
+    """four clients through all nodes: no wrong byte; none fails but what was under way"""
     fields = {"max_tokens": 200, "logit_bias": NO_END}
     want = lab.right(lab.tiny(), "Load", **fields)
     with Open(lab) as o:

@@ -142,7 +142,7 @@ static void small_messages_come_back(void **state)
         {.kind = RG_MESSAGE_REFUSE, .refuse = {.what = "model", .mine = "1", .yours = "2"}},
         {.kind = RG_MESSAGE_HEARTBEAT, .heartbeat = {.time_ns = 5}},
         {.kind = RG_MESSAGE_HEARTBEAT,
-         .heartbeat = {INT64_MAX, 2, 3, UINT64_MAX, true, {7, 8}, 10, 11}},
+         .heartbeat = {INT64_MAX, 2, 3, UINT64_MAX, true, {7, 8}, 10, 11, "w2"}},
         {.kind = RG_MESSAGE_READY, .ready = {.epoch = e}},
         {.kind = RG_MESSAGE_READY, .ready = {e, RG_E_FIT, "short by 3 GiB"}},
         {.kind = RG_MESSAGE_COMMIT, .commit = e},
@@ -162,6 +162,7 @@ static void small_messages_come_back(void **state)
             assert_true(h->layers_done == UINT64_MAX && h->busy);
             assert_true(h->epoch.boot == 7 && h->epoch.n == 8);
             assert_true(h->loaded_bytes == 10 && h->load_bytes == 11);
+            assert_string_equal(h->unreached, "w2");
         }
         if (i == 4) {
             assert_int_equal(back.ready.code, RG_E_FIT);
@@ -479,6 +480,7 @@ static void each_field_of_the_others_is_checked(void **state)
     BAD(heartbeat, "Heartbeat.echo_age_ns", x.heartbeat.echo_age_ns = UINT64_C(1) << 63);
     BAD(heartbeat, "Heartbeat.loaded_bytes", x.heartbeat.loaded_bytes = UINT64_MAX);
     BAD(heartbeat, "Heartbeat.load_bytes", x.heartbeat.load_bytes = UINT64_MAX);
+    BAD(heartbeat, "Heartbeat.unreached", x.heartbeat.unreached = (char[]){"a b/"});
     BAD(refuse, "Refuse.what", x.refuse.what = TEXT(""));
 }
 
