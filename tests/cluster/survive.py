@@ -285,6 +285,7 @@ def one_story(ring, fault, rng, want, short, times):
             times.recover.append(on - healed)
             check(times.recover[-1] <= BACK, "went on late:", times.recover[-1])
     check(fault.pauses is not False or not reply.waits, "a pause that is none:", reply.waits)
+    check(not fault.pauses or reply.waits, "it ended before the fault")
     as_before(ring, short)
 
 
