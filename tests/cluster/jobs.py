@@ -5,11 +5,13 @@ of those that mostly wait twice as many beside them, and those that measure (mar
 a process prints comes out when it ends.
 """
 import contextlib
+import ctypes
 import multiprocessing
 import multiprocessing.connection
 import os
 import pickle
 import shutil
+import signal
 import sys
 import time
 import traceback
@@ -18,6 +20,7 @@ from pathlib import Path
 import harness
 
 LONG_SEEDS = 20
+PR_SET_PDEATHSIG = 1
 
 
 def seeds_of(fn, lab):
@@ -51,6 +54,7 @@ class Piece:
 
     def _run(self, lab):
         os.setpgrp()  # Ctrl-C is the parent's
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # and when that is killed, this ends too
         out = os.open(self.dir / "out", os.O_WRONLY | os.O_CREAT)
         os.dup2(out, 1)
         os.dup2(out, 2)

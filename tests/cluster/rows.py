@@ -54,7 +54,7 @@ class Open:
     def stream(self, node=0, n=None, rng=None, **fields):
         """A long stream through a node that has said something: as much as the seed chooses."""
         watched = Watched(self.ring, self.ring.nodes[node], stream=True, **{**LONG, **fields})
-        watched.until_text(n or rng.randint(1, 800))
+        watched.until_text(n or rng.randint(1, 600))
         return watched
 
     def noticed(self, stream, since):

@@ -6,7 +6,7 @@ import time
 from harness import NO_END, Failure, check, until
 from basic import settled
 
-LONG = {"max_tokens": 3000, "logit_bias": NO_END}
+LONG = {"max_tokens": 2000, "logit_bias": NO_END}
 SHORT = {"max_tokens": 30, "logit_bias": NO_END}
 NOTICE = 5.0  # seconds until a lost node is noticed
 BACK = 10.0   # and until a ring that is whole again serves
@@ -112,6 +112,7 @@ class Times:
     def __init__(self):
         self.passed = self.again = 0
         self.notice, self.recover, self.notes = [], [], []
+        self.rates = []  # pieces of text a second while the fault lasted
 
     def add(self, other):
         self.passed += other.passed
@@ -119,22 +120,25 @@ class Times:
         self.notice += other.notice
         self.recover += other.recover
         self.notes += other.notes
+        self.rates += other.rates
         return self
 
     def __str__(self):
         def both(name, values):
             return f"{name} {statistics.median(values):.2f} s, at most {max(values):.2f}" if values else ""
 
+        rates = f"{statistics.median(self.rates):.0f} tokens/s meanwhile" if self.rates else ""
         again = f"{self.again} again, for the machine stood still" if self.again else ""
         return f"{self.passed} of {self.passed}; " + ", ".join(filter(None, (
-            both("noticed after", self.notice), both("went on", self.recover), again, *self.notes[-1:])))
+            both("noticed after", self.notice), both("went on", self.recover), rates, again, *self.notes[-1:])))
 
     def row(self, name):
         """For the table of docs/TESTING.md."""
         def both(values):
             return f"{statistics.median(values):.2f} / {max(values):.2f}" if values else "-"
 
-        return f"| {name} | {self.passed} of {self.passed} | {both(self.notice)} | {both(self.recover)} |"
+        noticed = both(self.notice) if self.notice or not self.rates else "no pause"
+        return f"| {name} | {self.passed} of {self.passed} | {noticed} | {both(self.recover)} |"
 
 
 class Stillness:

@@ -263,7 +263,7 @@ def start_for(lab, ring, fault, *flags):
 def one_story(ring, fault, rng, want, short, times):
     """A stream, a fault in the middle of it, its end; all is as before."""
     stream = Watched(ring, ring.head, stream=True, **LONG)
-    stream.until_text(rng.randint(1, 800))
+    stream.until_text(rng.randint(1, 600))
     i = rng.choice((1, 2))
     begin = time.monotonic()
     fault.strike(ring, rng, i)
@@ -286,6 +286,9 @@ def one_story(ring, fault, rng, want, short, times):
             check(times.recover[-1] <= BACK, "went on late:", times.recover[-1])
     check(fault.pauses is not False or not reply.waits, "a pause that is none:", reply.waits)
     check(not fault.pauses or reply.waits, "it ended before the fault")
+    if not fault.pauses and not fault.once:
+        lasted = [t for t in stream.times if begin <= t <= healed]
+        times.rates.append(len(lasted) / (min(healed, reply.ended) - begin))
     as_before(ring, short)
 
 
