@@ -30,6 +30,13 @@ void rg_mem_setup(void)
 #endif
 }
 
+void rg_mem_trim(void)
+{
+#ifdef __GLIBC__
+    (void)malloc_trim(0);
+#endif
+}
+
 /* True when this allocation is one that a test wants to see fail. */
 static bool must_fail(void)
 {

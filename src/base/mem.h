@@ -16,6 +16,8 @@
 
 /* Once, before the first thread: what is freed goes back to the system, see mem.c. */
 void rg_mem_setup(void);
+/* Whole pages that are free inside the heaps go back too.  A millisecond, with the heaps locked. */
+void rg_mem_trim(void);
 
 RG_CHECKED void *rg_alloc(size_t bytes);
 RG_CHECKED void *rg_calloc(size_t count, size_t size);                 /* overflow checked */

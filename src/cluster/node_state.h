@@ -18,7 +18,8 @@ enum {
     RG_NODE_SETTLE_MS = 3000,    /* the head waits that long for the rest after --wait-for-peers */
     RG_NODE_NOTES_MAX = 4096,    /* unread events of the transport; more and a link is cut */
     RG_NODE_STRANGERS_MAX = 64,  /* accepted links whose Hello has not come */
-    RG_NODE_REREAD_MS = 2000     /* discovery.json is looked at that often */
+    RG_NODE_REREAD_MS = 2000,    /* discovery.json is looked at that often */
+    RG_NODE_TRIM_MS = 60000      /* free pages of the heaps go back that often */
 };
 
 struct rg_node_link; /* one control link and who is at its other end */
@@ -85,7 +86,7 @@ struct rg_node {
     struct rg_plan_range ranges[RG_LIMIT_PEERS];
     uint32_t n_ranges;
     struct rg_discovery discovery; /* changed by the loop under the lock */
-    int64_t discovery_read_ms, discovery_mtime_ns;
+    int64_t discovery_read_ms, discovery_mtime_ns, trimmed_ms;
     uint32_t self; /* its number; changes with discovery.json */
     bool is_head;  /* never changes */
     bool peers_wait; /* discovery.json has other nodes, for the next plan */

@@ -5,6 +5,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/mem.h"
 #include "cluster/node_state.h"
 
 int64_t rg_node_discovery_time(const struct rg_node *n)
@@ -171,6 +172,11 @@ void rg_node_on_tick(uv_timer_t *tick)
     if (now - n->discovery_read_ms >= RG_NODE_REREAD_MS || n->peers_wait) {
         n->discovery_read_ms = now;
         reread_discovery(n);
+    }
+    /* Requests and plans that come and go leave holes between what stays. */
+    if (now - n->trimmed_ms >= RG_NODE_TRIM_MS) {
+        n->trimmed_ms = now;
+        rg_mem_trim();
     }
     if (!n->closing)
         n->events.on_change(n->ud);

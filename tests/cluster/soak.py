@@ -11,8 +11,8 @@ beginning of it.  Only the worker w1 is restarted, by SIGKILL or SIGTERM in turn
 
 Once a minute DIR/soak.csv (default: a scratch directory, which is named) gets a line per node: memory,
 descriptors, threads, and the times of the answers that came through it.  At the end: no wrong byte, no
-answer lost, memory that grows by at most 1 MiB/h, descriptors and threads as in the beginning.  The
-last line is `N passed, N failed`.
+answer lost, memory that grows by at most 1 MiB/h, descriptors and threads as in the beginning.  What was
+wrong is in DIR/bad.txt.  SIGINT ends the run early, and it is judged.  The last line is `N passed, N failed`.
 
 Memory is `Anonymous` of /proc/PID/smaps_rollup, every 10 s: what the node has written, without the
 model's file and the libraries.  Its slope is by least squares, over all but
@@ -29,6 +29,8 @@ import contextlib
 import csv
 import os
 import random
+import re
+import signal
 import sys
 import tempfile
 import threading
@@ -121,10 +123,10 @@ def patient(fn, seconds, what):
 
 
 class Soak:
-    def __init__(self, args, ring, cases):
-        self.args, self.ring, self.cases = args, ring, cases
+    def __init__(self, args, ring, cases, out):
+        self.args, self.ring, self.cases, self.out = args, ring, cases, out
         self.tally = Tally(ring.n)
-        self.stop, self.over, self.restarted = (threading.Event() for _ in range(3))
+        self.stop, self.over, self.restarted, self.early = (threading.Event() for _ in range(4))
         self.restarts = []            # [when it began, when all served again or None]
         self.stills = []              # seconds
         self.samples = [[] for _ in range(ring.n)]  # (seconds, KiB, pid)
@@ -252,16 +254,17 @@ class Soak:
         for t in [clock, *clients]:
             t.start()
         end = self.begin + 60 * self.args.minutes
+        signal.signal(signal.SIGINT, lambda *_: self.early.set())
         worker = threading.Thread(target=self.restarter, args=(end,), daemon=True)
         worker.start()
         next_row = self.begin + ROW_S
-        while time.monotonic() < end:
-            time.sleep(min(SAMPLE_S, max(0.1, end - time.monotonic())))
+        while time.monotonic() < end and not self.early.wait(min(SAMPLE_S, max(0.1, end - time.monotonic()))):
             self.sample()
             if time.monotonic() >= next_row:
                 next_row += ROW_S
                 self.row(table)
                 file.flush()
+        self.args.minutes = min(self.args.minutes, self.minutes())
         self.restarted.wait(STOP_S + BACK_S)  # the last restart may have taken long
         self.stop.set()
         for c in clients:
@@ -272,12 +275,13 @@ class Soak:
         number, every = 0, self.args.restart_every
         while True:
             at = self.begin + (number + 1) * every
-            if at > end - min(every / 2, 60):
+            while time.monotonic() < at < end and not self.early.wait(1):
+                pass
+            if self.early.is_set() or at > end - min(every / 2, 60):
                 # A daemon is killed when the thread that started it ends (setpriv --pdeathsig).
                 self.restarted.set()
                 self.over.wait()
                 return
-            time.sleep(max(0, at - time.monotonic()))
             try:
                 self.restart(number)
             except Exception as e:
@@ -352,13 +356,16 @@ def judge(soak, base):
     """Prints every figure; -> the verdicts by name"""
     t, ring, now = soak.tally, soak.ring, []
     verdicts = {"every answer is right and none is lost": not t.bad and t.count["whole"] > 0}
-    print(f"{soak.args.minutes:g} min, seed {soak.args.seed}, {soak.args.clients} clients: "
+    print(f"{soak.args.minutes:.0f} min, seed {soak.args.seed}, {soak.args.clients} clients: "
           + ", ".join(f"{n} {what}" for what, n in t.count.items())
           + f"; {len(t.bad)} bad; longest {t.longest:.1f} s; {len(soak.restarts) - len(soak.stills)} restarts")
     if soak.stills:
         print("  this machine stood still for", ", ".join(f"{x:.0f} s" for x in soak.stills))
     for what in t.bad[:10]:
         print("  bad:", what)
+    (soak.out / "bad.txt").write_text("\n".join(t.bad))
+    lost = re.findall(r" (w\d) is lost", ring.head.log())
+    print(f"  the head lost w1 {lost.count('w1')} times, w2 {lost.count('w2')} times")
     back = settled(ring, base, now)
     verdicts["descriptors and threads are back"] = back
     for id, b, n in zip(ring.ids, base, now):
@@ -393,7 +400,7 @@ def main():
             warm_up(ring, cases, args.clients)
             time.sleep(2)
             base = [n.holds()[:2] for n in ring.nodes]
-            soak = Soak(args, ring, cases)
+            soak = Soak(args, ring, cases, out)
             print(f"figures by the minute: {out / 'soak.csv'}", flush=True)
             with open(out / "soak.csv", "w", newline="") as file:
                 soak.run(file)
