@@ -16,7 +16,7 @@
 
 /* Once, before the first thread: what is freed goes back to the system, see mem.c. */
 void rg_mem_setup(void);
-/* Whole pages that are free inside the heaps go back too.  A millisecond, with the heaps locked. */
+/* Whole pages that are free inside the heaps go back too: 10 ms for 40 MB, the heaps locked. */
 void rg_mem_trim(void);
 
 RG_CHECKED void *rg_alloc(size_t bytes);

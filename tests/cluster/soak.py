@@ -12,7 +12,8 @@ beginning of it.  Only the worker w1 is restarted, by SIGKILL or SIGTERM in turn
 Once a minute DIR/soak.csv (default: a scratch directory, which is named) gets a line per node: memory,
 descriptors, threads, and the times of the answers that came through it.  At the end: no wrong byte, no
 answer lost, memory that grows by at most 1 MiB/h, descriptors and threads as in the beginning.  What was
-wrong is in DIR/bad.txt.  SIGINT ends the run early, and it is judged.  The last line is `N passed, N failed`.
+wrong is in DIR/bad.txt.  SIGINT ends the run early, and it is judged; SIGUSR1 says how it stands.
+The last line is `N passed, N failed`.
 
 Memory is `Anonymous` of /proc/PID/smaps_rollup, every 10 s: what the node has written, without the
 model's file and the libraries.  Its slope is by least squares, over all but
@@ -255,6 +256,7 @@ class Soak:
             t.start()
         end = self.begin + 60 * self.args.minutes
         signal.signal(signal.SIGINT, lambda *_: self.early.set())
+        signal.signal(signal.SIGUSR1, lambda *_: say(self))
         worker = threading.Thread(target=self.restarter, args=(end,), daemon=True)
         worker.start()
         next_row = self.begin + ROW_S
@@ -352,13 +354,20 @@ def judge_memory(soak, i, id):
     return grown <= SHORT_GROWTH_KIB if soak.args.minutes < SHORT_MINUTES else per_hour <= GROWTH_KIB_H
 
 
+def say(soak):
+    t = soak.tally
+    print(f"{soak.minutes():.0f} min, seed {soak.args.seed}, {soak.args.clients} clients: "
+          + ", ".join(f"{n} {what}" for what, n in t.count.items())
+          + f"; {len(t.bad)} bad; longest {t.longest:.1f} s; {len(soak.restarts) - len(soak.stills)} restarts")
+    verdicts = {f"memory of {id}": judge_memory(soak, i, id) for i, id in enumerate(soak.ring.ids)}
+    sys.stdout.flush()
+    return verdicts
+
+
 def judge(soak, base):
     """Prints every figure; -> the verdicts by name"""
     t, ring, now = soak.tally, soak.ring, []
-    verdicts = {"every answer is right and none is lost": not t.bad and t.count["whole"] > 0}
-    print(f"{soak.args.minutes:.0f} min, seed {soak.args.seed}, {soak.args.clients} clients: "
-          + ", ".join(f"{n} {what}" for what, n in t.count.items())
-          + f"; {len(t.bad)} bad; longest {t.longest:.1f} s; {len(soak.restarts) - len(soak.stills)} restarts")
+    verdicts = {"every answer is right and none is lost": not t.bad and t.count["whole"] > 0, **say(soak)}
     if soak.stills:
         print("  this machine stood still for", ", ".join(f"{x:.0f} s" for x in soak.stills))
     for what in t.bad[:10]:
@@ -370,8 +379,6 @@ def judge(soak, base):
     verdicts["descriptors and threads are back"] = back
     for id, b, n in zip(ring.ids, base, now):
         print(f"  {id}: descriptors {b[0]} -> {n[0]}, threads {b[1]} -> {n[1]}")
-    for i, id in enumerate(ring.ids):
-        verdicts[f"memory of {id}"] = judge_memory(soak, i, id)
     return verdicts
 
 
