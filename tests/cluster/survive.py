@@ -46,13 +46,21 @@ def restart(r, _, i):
     r.start_node(i)
 
 
+def struck(command):
+    """command(ring, i), of a program that may take its time: the fault counts from its end."""
+    def strike(r, _, i):
+        command(r, i)
+        r.struck = time.monotonic()
+    return strike
+
+
 def packets(way):
     """Packets are lost on the way(i) from one host to another, for the 10 s of a table of faults."""
-    return Fault(lambda r, _, i: r.net.drop(*way(i)), lambda r, i: r.net.pass_all(way(i)[0]), lasts=(10, 10))
+    return Fault(struck(lambda r, i: r.net.drop(*way(i))), lambda r, i: r.net.pass_all(way(i)[0]), lasts=(10, 10))
 
 
 def link_down(lasts, pauses=True):
-    return Fault(lambda r, _, i: r.net.cut(i), lambda r, i: r.net.plug(i), lasts=lasts, pauses=pauses)
+    return Fault(struck(lambda r, i: r.net.cut(i)), lambda r, i: r.net.plug(i), lasts=lasts, pauses=pauses)
 
 
 def loss(share):
@@ -152,12 +160,21 @@ def proxied(command, pauses=True, lasts=(1.0, 2.0), once=False, certificates=Fal
     def strike(r, rng, _):
         rng.choice([p for p in r.proxies if p.carries()]).say(command(rng))
 
-    def heal(r, _):
-        for p in r.proxies:
-            p.say("clear")
-
-    return Fault(strike, heal, lasts=lasts, pauses=pauses, once=once, proxies=True,
+    return Fault(strike, clear, lasts=lasts, pauses=pauses, once=once, proxies=True,
                  certificates=certificates)
+
+
+def stall(r, rng, _):
+    """Steps go from each node to the next; a link of theirs that stalls must stop the stream.  Another one, or the
+    way back, is noticed too, but a short stream may have ended by then."""
+    proxy, way = rng.choice([p for p in r.proxies if p.carries()]), rng.choice(("up", "down"))
+    proxy.say(f"stall {way}")
+    r.must_pause = way == "up" and proxy.j == (proxy.i + 1) % 3
+
+
+def clear(r, _):
+    for p in r.proxies:
+        p.say("clear")
 
 
 def somewhere(name):
@@ -186,7 +203,7 @@ FAULTS = {
     "connections cut": proxied(lambda _: "cut", once=True),
     "reset at a byte": proxied(somewhere("rst"), pauses=None, once=True),
     "cut at a byte": proxied(somewhere("cut"), pauses=None, once=True),
-    "a way stalls": proxied(lambda rng: f"stall {rng.choice(('up', 'down'))}", lasts=(6, 7)),
+    "a way stalls": Fault(stall, clear, pauses=None, lasts=(6, 7), proxies=True),
     "a byte flipped, with certificates": proxied(somewhere("flip"), pauses=None, once=True, certificates=True),
     "bytes doubled, with certificates": proxied(somewhere("dup"), pauses=None, once=True, certificates=True),
     "100 kB/s": proxied(lambda _: "rate 100000", pauses=None, lasts=(2, 3)),
@@ -205,6 +222,7 @@ class Proxy:
     """The way from one host to the peer port of another."""
 
     def __init__(self, lab, ring, i, j):
+        self.i, self.j = i, j
         self.port, self.log = 6000 + j, ring.dir / f"proxy-{i}-{j}.log"
         with ring.net.hosts[i].inside():
             self.process = subprocess.Popen(
@@ -265,9 +283,11 @@ def one_story(ring, fault, rng, want, short, times):
     stream = Watched(ring, ring.head, stream=True, **LONG)
     stream.until_text(rng.randint(1, 600))
     i = rng.choice((1, 2))
+    ring.struck, ring.must_pause = None, fault.pauses
     begin = time.monotonic()
     fault.strike(ring, rng, i)
-    if fault.pauses:
+    begin = ring.struck or begin
+    if ring.must_pause:
         until(lambda: stream.reply or stream.live.waits, NOTICE,
               lambda: f"no comment that it waits\n{ring.logs()}")
     if fault.sees:
@@ -278,14 +298,14 @@ def one_story(ring, fault, rng, want, short, times):
     reply = stream.end()
     reply.check_whole(want)
     if reply.waits:
-        times.notice.append(reply.waits[0][0] - begin)
+        times.notice.append(max(0, reply.waits[0][0] - begin))
         check(times.notice[-1] <= NOTICE, "noticed late:", times.notice[-1])
         on = stream.after(max(healed, reply.waits[-1][0]))
         if on:
             times.recover.append(on - healed)
             check(times.recover[-1] <= BACK, "went on late:", times.recover[-1])
     check(fault.pauses is not False or not reply.waits, "a pause that is none:", reply.waits)
-    check(not fault.pauses or reply.waits, "it ended before the fault")
+    check(not ring.must_pause or reply.waits, "it ended before the fault")
     if not fault.pauses and not fault.once:
         lasted = [t for t in stream.times if begin <= t <= healed]
         times.rates.append(len(lasted) / (min(healed, reply.ended) - begin))
