@@ -13,11 +13,10 @@
  *            frames stops its sender by HTTP/2's flow control: a link reads on while it has at most
  *            1 MiB of them, or of steps twice the largest.
  * Failure    RG_E_PEER with one line: refused, no route, errno 65 on macOS (Local Network privacy),
- *            TLS, timeout.
+ *            TLS, timeout.  RG_E_LIMIT: the other side says that it is over a limit of its own.
  * Identity   with certificates both sides show one of the cluster's authority; the certificate's
  *            subject alternative names must have the node id (the dialler checks the one it wants
- * to
- *            reach, on_accept is told the ones that were shown). */
+ *            to reach, on_accept is told the ones that were shown). */
 #ifndef RG_CLUSTER_TRANSPORT_H
 #define RG_CLUSTER_TRANSPORT_H
 

@@ -365,7 +365,7 @@ static void a_message_over_the_limit_of_its_kind_ends_the_link(void **state)
         expect_closed(&p);
         assert_int_equal(p.far.messages, 1);
         assert_int_equal(p.far.why.code == RG_OK, 0);
-        assert_int_equal(p.near.why.code, RG_E_PEER);
+        assert_int_equal(p.near.why.code, RG_E_LIMIT);
         close_pair(&p);
     }
     rg_free(bytes);
