@@ -74,6 +74,8 @@ static const struct setting of_dialler[] = {
     /* A link is one attempt. */
     {GRPC_ARG_ENABLE_RETRIES, 0},
     {GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, RG_LIMIT_HELLO_WAIT_MS},
+    /* A name that DNS knows from now on is not waited for until an old question has timed out. */
+    {GRPC_ARG_DNS_ARES_QUERY_TIMEOUT_MS, 2000},
     /* Nothing of the environment or the DNS may redirect it. */
     {GRPC_ARG_ENABLE_HTTP_PROXY, 0},
     {GRPC_ARG_SERVICE_CONFIG_DISABLE_RESOLUTION, 1},

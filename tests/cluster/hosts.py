@@ -215,7 +215,7 @@ def test_two_heads_refuse_each_other(lab):
         ring.start_node(0)
         ring.start_node(1, discovery=theirs)
         for node in ring.nodes:
-            found = node.wait_log(r"[^\n]*refused[^\n]*head[^\n]*|[^\n]*head[^\n]*refused[^\n]*", 10)
+            found = node.wait_log(r"[^\n]*refused, head: here[^\n]*", 10)  # not "connection refused"
             check(re.search(r"\bhead\b", found.group(0)) and "w1" in found.group(0), found.group(0))
         check(all(n.health()[0] == 503 for n in ring.nodes), [n.health() for n in ring.nodes])
 
