@@ -9,7 +9,7 @@ enum {
     MUCH_MS = 14000,   /* more than that not yet gone: it flaps */
     RETURN_MS = 20000, /* a plan was ended for its return, and it is lost again that soon: too */
     CALM_MS = 20000,   /* it flaps until so long after its last loss */
-    STAY_MS = 5000     /* it must be up so long: a ring is back 10 s after its nodes are */
+    STAY_MS = 4000     /* it must be up so long: a ring is back 10 s after its nodes are */
 };
 
 static void begin_to_flap(struct rg_membership *m, uint32_t peer)

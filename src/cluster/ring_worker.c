@@ -1,6 +1,7 @@
 /* ring_worker.c - a worker's thread: a step in, the own layers, the step on. */
 #include <stdio.h>
 
+#include "base/log.h"
 #include "base/mem.h"
 #include "cluster/ring_state.h"
 
@@ -57,19 +58,23 @@ static void pass(struct rg_ring *r, uint64_t run, struct rg_ring_item *item)
 {
     struct rg_step_head *h = &item->head;
     struct rg_ring_buffer *rows = NULL;
-    struct rg_err err = {0};
+    struct rg_err err = {0}, lost = {0};
     enum rg_code code = RG_OK;
 
     if (h->code == RG_OK)
         code = compute(r, run, item, &rows, &err);
     if (code == RG_E_PEER)
         return; /* the run is over */
+    /* The head may end the run before this node has said why. */
+    if (code == RG_E_IO)
+        rg_log(RG_LOG_ERROR, "cluster", err.message, "seq=%llu", (unsigned long long)h->seq);
     if (code != RG_OK) {
         h->code = code;
         (void)snprintf(h->error, sizeof h->error, "node %.64s: %.180s", r->node_id, err.message);
     }
-    if (rg_ring_send(r, run, h, rows, &err) != RG_OK || code == RG_E_IO)
-        rg_ring_fail(r, run, &err); /* after RG_E_IO the weights are not what they were */
+    /* After RG_E_IO the weights are not what they were. */
+    if (rg_ring_send(r, run, h, rows, &lost) != RG_OK || code == RG_E_IO)
+        rg_ring_fail(r, run, code == RG_OK ? &lost : &err);
 }
 
 void *rg_ring_worker(void *ring)

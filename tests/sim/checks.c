@@ -45,7 +45,7 @@ enum {
     COST_MS = 6000,
     MUCH_MS = 14000,
     CALM_MS = 20000,
-    STAY_MS = 5000
+    STAY_MS = 4000
 };
 
 struct history *sim_history(struct world *w, struct rg_epoch epoch)

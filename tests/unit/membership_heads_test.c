@@ -11,7 +11,7 @@
 #include "support/live_memory.h"
 #include "support/member_bench.h"
 
-enum { STEP_MS = 100, REST_MS = 300, STAY_MS = 5000 };
+enum { STEP_MS = 100, REST_MS = 300, STAY_MS = 4000 };
 enum { FIRST = 100, LOWER = 90, HIGHER = 110 }; /* boots; FIRST is the bench's head */
 
 static enum rg_epoch_state state_of(const struct bench *b)
@@ -297,7 +297,7 @@ static void nobody_waits_for_a_node_that_comes_and_goes(void **state)
     for (int i = 0; i < 2; i++)
         assert_true(fall(&b, 1500));
     link_down(&b, 1, "reset");
-    assert_said(&b, "left comes and goes: plans are made without it until it stays for 5 s");
+    assert_said(&b, "left comes and goes: plans are made without it until it stays for 4 s");
     assert_int_equal(until_plan(&b), REST_MS);
     assert_int_equal(n_nodes(&b), 2);
     close_bench(&b);
