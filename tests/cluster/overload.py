@@ -426,7 +426,7 @@ def inside_group(path):
 
 
 def one_line(node, code):
-    check(node.wait_exit(15) == code, "exit", node.process.returncode, node.log()[-800:])
+    check(node.wait_exit(60) == code, "exit", node.process.returncode, node.log()[-800:])
     lines = node.log().strip().splitlines()
     check(sum(x.startswith("renga: ") for x in lines) == 1 and lines[-1].startswith("renga: "), lines[-5:])
     return lines[-1]
