@@ -1,5 +1,6 @@
 /* forward_head.c - the head: a node's request goes to the own API over a loopback connection, and
  * the bytes of its answer go back. */
+#include <assert.h>
 #include <string.h>
 
 #include "base/clock.h"
@@ -217,14 +218,17 @@ static void on_tick(struct rg_forward_end *e)
         rg_link_close(e->link, "no request came");
 }
 
+#define REFUSAL                                                                                    \
+    "{\"error\":{\"message\":\"the head has too many forwarded requests; try again later\","       \
+    "\"type\":\"rate_limit_error\",\"param\":null,\"code\":\"queue_full\"}}"
+static_assert(sizeof REFUSAL - 1 == 140, "Content-Length of the refusal");
+
 /* As the head's own API would: an end without an answer looks like a lost head. */
 static void refuse(struct served *s)
 {
     static const char answer[] =
         "HTTP/1.1 429 Too Many Requests\r\nContent-Type: application/json\r\nRetry-After: 1\r\n"
-        "Content-Length: 140\r\nConnection: close\r\n\r\n"
-        "{\"error\":{\"message\":\"the head has too many forwarded requests; try again later\","
-        "\"type\":\"rate_limit_error\",\"param\":null,\"code\":\"queue_full\"}}";
+        "Content-Length: 140\r\nConnection: close\r\n\r\n" REFUSAL;
     struct rg_err err = {0};
 
     s->refused = s->asked = true;
