@@ -262,7 +262,6 @@ static void note(struct rg_engine *e, enum rg_code code, const struct rg_err *wh
                "running=%u waiting=%u", stats.running, stats.waiting);
 }
 
-
 bool rg_engine_check(struct rg_engine *e)
 {
     const int64_t ms = e->options.node_timeout_ms;
