@@ -102,6 +102,19 @@ static inline void close_bench(struct bench *b)
     rg_member_actions_free(&b->actions);
 }
 
+static inline struct rg_epoch epoch_of(const struct bench *b)
+{
+    struct rg_epoch e;
+
+    (void)rg_membership_state(b->m, &e);
+    return e;
+}
+
+static inline enum rg_epoch_state state_of(const struct bench *b)
+{
+    return rg_membership_state(b->m, NULL);
+}
+
 static inline void give(struct bench *b, const struct rg_member_event *e)
 {
     rg_member_actions_clear(&b->actions);

@@ -14,19 +14,6 @@
 
 enum { STEP_MS = 100, SETTLE_MS = 3000, REST_MS = 300, GRACE_MS = 15000 };
 
-static struct rg_epoch epoch_of(const struct bench *b)
-{
-    struct rg_epoch e;
-
-    (void)rg_membership_state(b->m, &e);
-    return e;
-}
-
-static enum rg_epoch_state state_of(const struct bench *b)
-{
-    return rg_membership_state(b->m, NULL);
-}
-
 /* A tenth of a second in which who is up says so. */
 static void step(struct bench *b)
 {

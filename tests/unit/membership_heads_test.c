@@ -14,11 +14,6 @@
 enum { STEP_MS = 100, REST_MS = 300, STAY_MS = 4000 };
 enum { FIRST = 100, LOWER = 90, HIGHER = 110 }; /* boots; FIRST is the bench's head */
 
-static enum rg_epoch_state state_of(const struct bench *b)
-{
-    return rg_membership_state(b->m, NULL);
-}
-
 static uint64_t plan_number(const struct bench *b)
 {
     struct rg_epoch e;

@@ -13,19 +13,6 @@
 
 enum { STEP_MS = 100, GRACE_MS = 1000, SETTLE_MS = 3000 };
 
-static struct rg_epoch epoch_of(const struct bench *b)
-{
-    struct rg_epoch e;
-
-    (void)rg_membership_state(b->m, &e);
-    return e;
-}
-
-static enum rg_epoch_state state_of(const struct bench *b)
-{
-    return rg_membership_state(b->m, NULL);
-}
-
 /* A tenth of a second; both are there, and `misser` misses the other one (0: nobody does). */
 static void step(struct bench *b, uint32_t misser)
 {
